@@ -1,0 +1,222 @@
+"""All that crosses the border between a tracker and the rest of the program.
+
+A tracker lists runs and their checkpoints, brings a checkpoint's files to disk, tells the run's own metrics, and takes
+annotations. What a tracker can do is declared in its :class:`Capabilities`; nothing outside asks for its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, Protocol
+
+from spectral_edge.series import MetricSeries
+from spectral_edge.tables import RunKey
+
+RunState = Literal["running", "finished", "failed", "killed", "unknown"]
+StepSource = Literal["logged_model", "metadata", "file_name", "folder_name"]
+
+__all__ = [
+    "Annotation",
+    "AnnotationState",
+    "Capabilities",
+    "CheckpointFile",
+    "CheckpointListing",
+    "CheckpointRef",
+    "MetricPoint",
+    "MetricSeries",
+    "RunState",
+    "Selection",
+    "StepSource",
+    "TrackedRun",
+    "Tracker",
+    "WriteReceipt",
+]
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a tracker can do. The engine asks these, never the tracker's name."""
+
+    local_checkpoints: bool
+    """Checkpoints already lie on this machine's disk: `fetch` copies nothing and costs no disk."""
+    writes_metrics: bool
+    """Takes metrics by training step."""
+    writes_files: bool
+    """Takes files."""
+    overwrites_metrics: bool
+    """A metric written again replaces what was there (False: it becomes a second point)."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which runs: `container` is the experiment, project or folder; `run_ids`, where given, narrow it down."""
+
+    container: str
+    run_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """One run as its tracker describes it. `params` and `tags` are tracker text: untrusted."""
+
+    key: RunKey
+    state: RunState
+    started_at: datetime | None
+    ended_at: datetime | None
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    url: str
+
+
+@dataclass(frozen=True)
+class CheckpointFile:
+    """One file of a checkpoint: `path` is the tracker's own name of it, `size` in bytes."""
+
+    path: str
+    size: int
+    digest: str | None = None
+
+
+@dataclass(frozen=True)
+class CheckpointRef:
+    """One checkpoint of a run, not yet fetched.
+
+    `name` is what messages call it (an artifact path, a file name); `step` counts optimizer steps; `files` has one
+    entry unless the checkpoint is sharded. `location` is private to the tracker that made it.
+    """
+
+    name: str
+    step: int
+    step_source: StepSource
+    files: tuple[CheckpointFile, ...]
+    location: str = ""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+
+@dataclass(frozen=True)
+class CheckpointListing:
+    """A run's trajectory, by increasing step, and what was left out of it and why."""
+
+    checkpoints: tuple[CheckpointRef, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class MetricPoint:
+    """One value of one metric at one training step; never NaN or infinite."""
+
+    key: str
+    step: int
+    value: float
+
+
+@dataclass(frozen=True)
+class AnnotationState:
+    """What an earlier audit left on the run. `complete` is False when it was interrupted while writing."""
+
+    fingerprint: str
+    settings_hash: str
+    complete: bool
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One analysis in the words of annotations.py, the same for every tracker.
+
+    `tags` keys start with `spectral_edge.`; `metrics` keys with `spectral_edge/`; `files` are named relative to the
+    tracker's `spectral_edge/` folder; `note` is Markdown.
+    """
+
+    fingerprint: str
+    settings_hash: str
+    tags: Mapping[str, str]
+    note: str
+    metrics: Sequence[MetricPoint] = field(default_factory=tuple)
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class WriteReceipt:
+    """What `annotate` wrote."""
+
+    metric_points: int
+    files: int
+    bytes_written: int
+
+
+class Tracker(Protocol):
+    """A place where runs live. Implementations raise only errors of spectral_edge.errors."""
+
+    @property
+    def kind(self) -> str:
+        """The word for it in tables and sources: mlflow, dir."""
+        ...
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this tracker can do."""
+        ...
+
+    def check(self) -> str:
+        """Ask the tracker who it is, without writing; one line for `doctor` (address, version, access)."""
+        ...
+
+    def runs(self, selection: Selection) -> Iterator[TrackedRun]:
+        """The selected runs that are not deleted, in a stable order.
+
+        Raises:
+            NotFoundError: No such experiment, folder or run.
+            AccessDeniedError: The tracker refused us.
+            TrackerUnavailableError: The tracker did not answer.
+        """
+        ...
+
+    def checkpoints(self, run: TrackedRun) -> CheckpointListing:
+        """The run's checkpoints by increasing step, one trajectory; what is left out is named with the reason.
+
+        Raises:
+            NoStepError: There are checkpoints, and the step of none of them can be told.
+        """
+        ...
+
+    def fetch(self, run: TrackedRun, checkpoint: CheckpointRef, folder: Path) -> tuple[Path, ...]:
+        """Bring the checkpoint's files to disk and return their paths, in the order of `checkpoint.files`.
+
+        A tracker with `local_checkpoints` returns the paths where they lie; others write below `folder`, which the
+        caller owns and removes. Sizes are verified.
+
+        Raises:
+            FetchInterruptedError: The download ended early. Nothing half-written is left in `folder`.
+            DiskFullError: No room. Nothing half-written is left in `folder`.
+        """
+        ...
+
+    def metric_names(self, run: TrackedRun) -> tuple[str, ...]:
+        """Names of the metrics that the run logged itself; those of spectral-edge are left out."""
+        ...
+
+    def metric_series(self, run: TrackedRun, name: str) -> MetricSeries:
+        """One of the run's metrics by step, complete."""
+        ...
+
+    def annotation_state(self, run: TrackedRun) -> AnnotationState | None:
+        """What an earlier audit wrote, read fresh; None when nothing."""
+        ...
+
+    def annotate(self, run: TrackedRun, annotation: Annotation) -> WriteReceipt:
+        """Write `annotation` to the run; safe to repeat after a kill at any point, with no doubled metric point.
+
+        What marks the annotation as complete is written last. State, end time, parameters, tags, metrics and note
+        text that are not ours stay as they are.
+
+        Raises:
+            AccessDeniedError: We may read but not write.
+        """
+        ...

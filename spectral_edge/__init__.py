@@ -1,0 +1,1 @@
+"""Spectral analysis of training trajectories from checkpoints."""

@@ -1,0 +1,54 @@
+"""What every checkpoint format offers: names, shapes, dtypes, and blocks of numbers.
+
+A reader never executes anything that comes from the file, and gives any part of a tensor without loading the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """Shape and dtype of one tensor in a checkpoint."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of entries."""
+        count = 1
+        for extent in self.shape:
+            count *= extent
+        return count
+
+
+class CheckpointReader(AbstractContextManager["CheckpointReader"], Protocol):
+    """One open checkpoint.
+
+    `tensors` maps each trainable tensor's name (prefixes of wrappers stripped) to its shape and dtype, floating point
+    only, in a stable order. Closing releases the file.
+    """
+
+    @property
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        """Shapes and dtypes by name."""
+        ...
+
+    def read_block(self, name: str, start: int, stop: int) -> torch.Tensor:
+        """Entries `start:stop` of the flattened (row-major) tensor `name`: shape (stop - start,), the file's own dtype.
+
+        Raises:
+            CheckpointFormatError: The bytes are not there.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the file and its memory map."""
+        ...

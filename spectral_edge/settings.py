@@ -19,11 +19,14 @@ class Settings:
 
     Args:
         window: W, updates in a window (theory 1); at least 3.
-        lags: L, the largest lag kept in the band (theory 2); 0 means 3 W. A later analysis may use any window up to
-            L without reading a checkpoint again.
+        lags: L, the largest lag kept in the band (theory 2); 0 means 6 W. A later analysis may use any window up to
+            L without reading a checkpoint again. Changes are tested in stretches of L + 1 updates, and with the 3 W
+            of theory 2 such a stretch has too few independent blocks for a test to find anything (theory 9,
+            docs/transitions.md).
         numerical_floor: sigma_j below this share of sigma_1 counts as zero (theory 3).
         false_alarm_rate: Chance, under the null of theory 9, that a run without any change is given one.
         rounding_limit: Largest `rounding_share` at which a window still gets a regime (theory 2).
+        metric: Name of the evaluation metric to compare with; None lets the run's own metrics decide (theory 9).
 
     Raises:
         UsageError: A value out of range.
@@ -34,12 +37,13 @@ class Settings:
     numerical_floor: float = 1e-6
     false_alarm_rate: float = 0.05
     rounding_limit: float = 0.1
+    metric: str | None = None
 
     def __post_init__(self) -> None:
         if self.window < 3:
             raise UsageError(f"`window` must be at least 3 updates, got {self.window}.")
         if self.lags == 0:
-            object.__setattr__(self, "lags", 3 * self.window)
+            object.__setattr__(self, "lags", 6 * self.window)
         if self.lags < self.window:
             raise UsageError(f"`lags` must be at least `window` ({self.window}), got {self.lags}.")
         if not 0 < self.false_alarm_rate < 1:

@@ -1,0 +1,19 @@
+"""Checkpoints: which files of a run are its trajectory, and how to read any of them without trusting or loading it.
+
+:func:`find_trajectory` sorts a run's file names into checkpoints by step; :func:`open_checkpoint` opens the files of
+one, in any of the formats, behind :class:`CheckpointReader`.
+"""
+
+from spectral_edge.checkpoints.naming import FoundCheckpoint, FoundTrajectory, find_trajectory, is_checkpoint_file
+from spectral_edge.checkpoints.opening import open_checkpoint
+from spectral_edge.checkpoints.protocol import CheckpointReader, TensorInfo
+
+__all__ = [
+    "CheckpointReader",
+    "FoundCheckpoint",
+    "FoundTrajectory",
+    "TensorInfo",
+    "find_trajectory",
+    "is_checkpoint_file",
+    "open_checkpoint",
+]

@@ -1,0 +1,262 @@
+"""The one pass over the checkpoints: the banded Gram of parameter updates (theory 2).
+
+Checkpoints are read in blocks of parameters. For each block all checkpoints of a segment are read side by side, their
+differences are formed and multiplied, and the products are added to the band of the block's cell. So memory depends
+on the block and on the number of lags, and neither on the number of checkpoints nor on the size of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+
+from spectral_edge.band import Band, Matrix, total
+from spectral_edge.blocks import BlockSums, Rows, blocks
+from spectral_edge.checkpoints import CheckpointReader, TensorInfo, open_checkpoint
+from spectral_edge.errors import (
+    CheckpointError,
+    CheckpointFormatError,
+    ShapeChangeError,
+    TooFewCheckpointsError,
+    TrajectoryError,
+    ZeroUpdatesError,
+)
+from spectral_edge.groups import TOTAL, Cell, cells, groups
+from spectral_edge.settings import Settings
+
+MAX_OPEN_FILES: Final = 512
+"""Files held open at once; usual limits of a process start at 1,024."""
+
+
+@dataclass(frozen=True)
+class LocalCheckpoint:
+    """A checkpoint on this machine's disk: its training step, what messages call it, and its files."""
+
+    step: int
+    name: str
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """What the pass gives: the band of every group, and how it came about.
+
+    Attributes:
+        steps: Training step of each checkpoint, strictly increasing; one more than updates.
+        bands: Band of each group by name. A group that ends early has fewer updates than others.
+        endings: Why groups ended early, one sentence each; empty when none did.
+        warnings: What looks odd but was analysed, one sentence each.
+    """
+
+    steps: tuple[int, ...]
+    bands: Mapping[str, Band]
+    endings: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass
+class _Sums:
+    """Running sums of one cell; row t belongs to update t."""
+
+    values: list[Matrix] = field(default_factory=list)
+    rounding: list[Matrix] = field(default_factory=list)
+    n_parameters: int = 0
+    end: int | None = None
+    """Index of the first checkpoint that no longer fits, None while all do."""
+
+
+class TrajectoryPass:
+    """Sums the bands of a run, segment after segment of its checkpoints.
+
+    Args:
+        settings: Uses `lags`.
+        device: Where products are formed: `cpu`, `cuda`, `cuda:1`.
+        scratch: Folder for formats that cannot be read in place; the system's temporary folder when None.
+    """
+
+    def __init__(self, settings: Settings, device: str = "cpu", scratch: Path | None = None) -> None:
+        self._lags = settings.lags
+        self._device = torch.device(device)
+        self._scratch = scratch
+        self._checkpoints: list[LocalCheckpoint] = []
+        self._layout: dict[str, TensorInfo] = {}
+        self._cells: dict[str, Cell] = {}
+        self._sums: dict[Cell, _Sums] = {}
+        self._endings: list[str] = []
+
+    def extend(
+        self,
+        old: Sequence[LocalCheckpoint],
+        new: Sequence[LocalCheckpoint],
+        on_bytes: Callable[[int], None] | None = None,
+    ) -> None:
+        """Add the updates that end at the checkpoints `new`.
+
+        Args:
+            old: The last up to L + 1 checkpoints of earlier calls, still on disk; empty at the start.
+            new: The checkpoints that follow, by increasing step.
+            on_bytes: Called with the number of bytes read, now and then.
+
+        Raises:
+            CheckpointError: A file is damaged, asks for code to be run, or holds NaN or Inf.
+            TrajectoryError: Steps that do not increase.
+        """
+        known = self._checkpoints[len(self._checkpoints) - len(old) :]
+        if [c.step for c in known] != [c.step for c in old] or len(old) < min(len(self._checkpoints), self._lags + 1):
+            raise TrajectoryError("`old` must be the last `lags` + 1 checkpoints of the calls before.")
+        report = on_bytes or (lambda _: None)
+        remaining = list(new)
+        before = list(old)
+        while remaining:
+            files_each = max(len(c.files) for c in remaining)
+            room = max(1, MAX_OPEN_FILES // files_each - len(before))
+            segment, remaining = remaining[:room], remaining[room:]
+            self._add_segment(before, segment, report)
+            before = (before + segment)[-(self._lags + 1) :]
+
+    def result(self) -> Trajectory:
+        """The bands of all groups.
+
+        Raises:
+            TooFewCheckpointsError: Fewer than three checkpoints.
+            ShapeChangeError: No group has three checkpoints of one shape.
+            ZeroUpdatesError: All checkpoints are identical.
+        """
+        self._require_three()
+        bands: dict[str, Band] = {}
+        for group, members in groups(self._sums).items():
+            updates = min(self._updates_of(cell) for cell in members)
+            if updates >= 2:
+                bands[group] = total(self._band(cell).first(updates) for cell in sorted(members))
+        if not bands:
+            raise ShapeChangeError(
+                self._endings[0] if self._endings else "no tensor stays the same for three checkpoints."
+            )
+        return Trajectory(
+            steps=tuple(checkpoint.step for checkpoint in self._checkpoints),
+            bands=bands,
+            endings=tuple(self._endings),
+            warnings=tuple(self._still_updates(bands)),
+        )
+
+    def _require_three(self) -> None:
+        names = [checkpoint.name for checkpoint in self._checkpoints]
+        if len(names) < 3:
+            raise TooFewCheckpointsError(
+                f"got {len(names)} checkpoint(s) ({', '.join(names) or 'none'}), need at least 3: "
+                "two updates make the shortest window.",
+                next_step="keep more checkpoints of the run, or leave it out of the audit.",
+            )
+
+    def _still_updates(self, bands: Mapping[str, Band]) -> Iterator[str]:
+        widest = bands.get(TOTAL) or max(bands.values(), key=lambda band: band.n_parameters)
+        still = np.flatnonzero(widest.values[:, 0] == 0.0)
+        names = [checkpoint.name for checkpoint in self._checkpoints]
+        if len(still) == widest.updates:
+            raise ZeroUpdatesError(
+                f"all updates are zero: {names[0]} … {names[widest.updates]} hold identical weights.",
+                file=names[widest.updates],
+                next_step="check that the training loop saves the model it trains.",
+            )
+        for update in still:
+            yield f"{names[update + 1]} is identical to {names[update]}: its update is zero."
+
+    def _updates_of(self, cell: Cell) -> int:
+        end = self._sums[cell].end
+        return (len(self._checkpoints) if end is None else end) - 1
+
+    def _band(self, cell: Cell) -> Band:
+        sums = self._sums[cell]
+        rounding = np.concatenate(sums.rounding)
+        return Band(np.concatenate(sums.values), sums.n_parameters, rounding[1:] + rounding[:-1])
+
+    def _add_segment(
+        self, old: Sequence[LocalCheckpoint], new: Sequence[LocalCheckpoint], report: Callable[[int], None]
+    ) -> None:
+        self._check_steps(new)
+        with ExitStack() as stack:
+            readers = [self._open(checkpoint, stack) for checkpoint in (*old, *new)]
+            self._compare_layouts(readers[len(old) :], new)
+            first_new = len(self._checkpoints)
+            self._checkpoints.extend(new)
+            names = tuple(checkpoint.name for checkpoint in (*old, *new))
+            for cell, sums in self._sums.items():
+                alive = len(new) if sums.end is None else min(len(new), max(0, sums.end - first_new))
+                if alive:
+                    rows = Rows(tuple(readers[: len(old) + alive]), names, len(old), self._lags)
+                    self._add_cell(cell, rows, report)
+
+    def _add_cell(self, cell: Cell, rows: Rows, report: Callable[[int], None]) -> None:
+        tensors = {name: self._layout[name] for name, of_cell in self._cells.items() if of_cell == cell}
+        block_sums = BlockSums(rows, self._device)
+        for block in blocks(tensors):
+            block_sums.add(block)
+            report(block.n_bytes * len(rows.readers))
+        sums = self._sums[cell]
+        sums.n_parameters = sum(info.n_parameters for info in tensors.values())
+        sums.values.append(block_sums.band_rows())
+        sums.rounding.append(block_sums.rounding)
+
+    def _check_steps(self, new: Sequence[LocalCheckpoint]) -> None:
+        last = self._checkpoints[-1] if self._checkpoints else None
+        for checkpoint in new:
+            if last is not None and checkpoint.step <= last.step:
+                raise TrajectoryError(
+                    f"step {checkpoint.step} of {checkpoint.name} does not come after step {last.step} of {last.name}.",
+                    file=checkpoint.name,
+                )
+            last = checkpoint
+
+    def _open(self, checkpoint: LocalCheckpoint, stack: ExitStack) -> CheckpointReader:
+        try:
+            return stack.enter_context(open_checkpoint(checkpoint.files, scratch=self._scratch))
+        except CheckpointError as error:
+            error.file = checkpoint.name
+            raise
+
+    def _compare_layouts(self, readers: Sequence[CheckpointReader], new: Sequence[LocalCheckpoint]) -> None:
+        """Fix the layout at the first checkpoint; end the groups of tensors that later differ from it (theory 8)."""
+        if not self._layout:
+            self._layout = dict(readers[0].tensors)
+            if not self._layout:
+                raise CheckpointFormatError("holds no floating-point parameter.", file=new[0].name)
+            self._cells = cells(self._layout)
+            self._sums = {cell: _Sums() for cell in sorted(set(self._cells.values()))}
+        for index, (reader, checkpoint) in enumerate(zip(readers, new, strict=True), start=len(self._checkpoints)):
+            changes = dict(_changes(self._layout, reader.tensors))
+            ended = self._cells_of(changes)
+            fresh = [cell for cell in ended if self._sums[cell].end is None]
+            for cell in fresh:
+                self._sums[cell].end = index
+            if fresh:
+                name, change = next(iter(changes.items()))
+                more = f" (and {len(changes) - 1} more)" if len(changes) > 1 else ""
+                self._endings.append(
+                    f"{checkpoint.name} (step {checkpoint.step}): tensor {name}{more} {change}; "
+                    "the groups it belongs to end at the checkpoint before."
+                )
+
+    def _cells_of(self, changes: Mapping[str, str]) -> set[Cell]:
+        """The cells that `changes` touch; a tensor that is new belongs to the cell its name says."""
+        with_new = cells([*self._layout, *(name for name in changes if name not in self._layout)])
+        return {with_new[name] for name in changes} & set(self._sums)
+
+
+def _changes(expected: Mapping[str, TensorInfo], got: Mapping[str, TensorInfo]) -> Iterator[tuple[str, str]]:
+    for name, info in expected.items():
+        found = got.get(name)
+        if found is None:
+            yield name, "is missing"
+        elif found.shape != info.shape:
+            yield name, f"changed shape from {info.shape} to {found.shape}"
+        elif found.dtype != info.dtype:
+            yield name, f"changed dtype from {info.dtype} to {found.dtype}"
+    for name in got:
+        if name not in expected:
+            yield name, "is new"

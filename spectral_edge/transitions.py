@@ -1,0 +1,251 @@
+"""Where the spectrum changed: onsets with intervals, effects, p-values, and the lead over a metric (theory 9).
+
+What is reported is that the spectrum before a step is unlike the spectrum after it, by more than the order of the
+run's own updates gives by chance. It says nothing of what the model can do, and foretells nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import false_discovery_control
+
+from spectral_edge.band import Band, Matrix
+from spectral_edge.groups import CATEGORIES, TOTAL
+from spectral_edge.permutation import Scan, Statistic, contrasts, permutation_scan
+from spectral_edge.settings import Settings
+
+KINDS: Final = ("gap_opening", "gap_collapse", "level_crossing", "rotation")
+
+ONSET_LEVEL: Final = 0.8
+"""The onset's interval reaches as far as the scan stays above this share of its maximum. Its coverage is measured by
+benchmarks/transitions.py; see docs/transitions.md."""
+
+_SMALLEST_ANGLE: Final = 1e-4
+"""Radians; below this an angle from an overlap near 1 is rounding, and its logarithm would be noise."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change: between updates `update` - 1 and `update` of `group`, as far as can be told.
+
+    Attributes:
+        kind: One of KINDS.
+        update: Index of the first update after the change.
+        low: Lower end of the interval of `update`.
+        high: Upper end of it.
+        effect: Size in the statistic of the kind: difference of log gap ratio, share of windows whose k* differs, or
+            difference of the log of the leading direction's angle per window.
+        p_value: Chance of so large a change within the stretch tested, under the null of permutation.py.
+        q_value: Adjusted for all stretches, kinds and groups tested in the run (Benjamini-Hochberg).
+    """
+
+    group: str
+    kind: str
+    update: int
+    low: int
+    high: int
+    effect: float
+    p_value: float
+    q_value: float
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What a run's test gives: the changes that hold, and how many stretches were looked at (0: run too short)."""
+
+    changes: tuple[Change, ...]
+    stretches: int
+
+
+def fewest_updates(window: int) -> int:
+    """Updates that a group needs before anything can be tested: 8 blocks of W // 2.
+
+    With 8 blocks an even split has 70 arrangements, so that a one-sided p-value can get under 0.05 with room to
+    spare; with 6 it cannot. Windows on the two sides of a change, W // 2 at least, fit in as well.
+    """
+    return max(8 * (window // 2), 2 * (window + window // 2 - 1))
+
+
+def find_changes(bands: Mapping[str, Band], settings: Settings) -> Tested:
+    """Test every stretch of `lags` + 1 updates of the total and of each category for every kind of change.
+
+    Layers are not tested: they would multiply what is tested at once, and so hide what the categories show.
+
+    Returns:
+        Changes whose q-value is at most `settings.false_alarm_rate`, neighbouring stretches with the same finding
+        merged, by group and onset.
+    """
+    found: list[_Stretch] = []
+    for group in _tested_groups(bands):
+        found.extend(_stretches(group, bands[group], settings))
+    if not found:
+        return Tested((), 0)
+    q_values = false_discovery_control(np.concatenate([stretch.scan.p_values for stretch in found]))
+    per_stretch = q_values.reshape(len(found), len(KINDS))
+    changes = [
+        change
+        for group in dict.fromkeys(stretch.group for stretch in found)
+        for kind in range(len(KINDS))
+        for change in _merged(
+            [(stretch, q[kind]) for stretch, q in zip(found, per_stretch, strict=True) if stretch.group == group],
+            kind,
+            settings,
+        )
+    ]
+    return Tested(tuple(sorted(changes, key=lambda change: (change.group != TOTAL, change.update))), len(found))
+
+
+@dataclass(frozen=True)
+class MetricChange:
+    """Where a metric shifts most: index of the first checkpoint after it, and the interval of that index."""
+
+    checkpoint: int
+    low: int
+    high: int
+
+
+def metric_change(values: Matrix, settings: Settings) -> MetricChange | None:
+    """The largest sustained shift of a metric known at each checkpoint, found as changes of the spectrum are.
+
+    Args:
+        values: The metric at the checkpoints, shape (n,); NaN where unknown.
+        settings: Averages over `window` // 2 values on either side; significance as for the spectrum.
+
+    Returns:
+        None when it is unknown at some checkpoint, too short to test, or does not shift by more than chance.
+    """
+    edge = settings.window // 2
+    if len(values) < 8 * edge or not np.isfinite(values).all():
+        return None
+    scan = permutation_scan(
+        lambda orders: values[orders],
+        lambda series: np.abs(_weighted(series, edge, 1))[:, None, :],
+        len(values),
+        edge,
+    )
+    if scan.p_values[0] > settings.false_alarm_rate:
+        return None
+    peak, low, high = _peak(scan.values[0])
+    return MetricChange(peak + edge, low + edge, high + edge)
+
+
+def window_series(gram: Matrix, window: int) -> tuple[Matrix, NDArray[np.int64], Matrix]:
+    """What is followed over the windows of a stretch.
+
+    Args:
+        gram: Gram matrices of all updates of the stretch, shape (n, S, S).
+        window: W.
+
+    Returns:
+        Log of the largest ratio among the first W // 2 + 1 singular values, shape (n, S - W + 1); its position,
+        0-indexed; and log of the angle (radians) of the leading direction from window to window, shape (n, S - W).
+        The position is capped because in noise the largest ratio is most often that of the two smallest values.
+    """
+    members = np.arange(gram.shape[-1] - window + 1)[:, None] + np.arange(window)
+    eigenvalues, vectors = np.linalg.eigh(gram[:, members[:, :, None], members[:, None, :]])
+    sigma = np.sqrt(np.clip(eigenvalues[..., ::-1], np.finfo(np.float64).tiny, None))
+    ratios = np.log(sigma[..., : window // 2] / sigma[..., 1 : window // 2 + 1])
+    leading = vectors[..., -1]
+    cross = gram[:, members[:-1][:, :, None], members[1:][:, None, :]]
+    overlap = np.einsum("nwi,nwij,nwj->nw", leading[:, :-1], cross, leading[:, 1:])
+    overlap /= sigma[:, :-1, 0] * sigma[:, 1:, 0]
+    angle = np.arccos(np.clip(np.abs(overlap), 0.0, 1.0))
+    return ratios.max(axis=-1), ratios.argmax(axis=-1), np.log(np.maximum(angle, _SMALLEST_ANGLE))
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    group: str
+    start: int
+    stride: int
+    scan: Scan
+
+
+def _tested_groups(bands: Mapping[str, Band]) -> list[str]:
+    categories = [name for name in CATEGORIES if name in bands]
+    whole = [TOTAL] if TOTAL in bands else []
+    return whole + (categories if len(categories) > 1 or not whole else [])
+
+
+def _stretches(group: str, band: Band, settings: Settings) -> Iterator[_Stretch]:
+    length = min(band.updates, settings.lags + 1)
+    if length < fewest_updates(settings.window) or not (band.values[:, 0] > 0).all():
+        return
+    stride = max(1, length // 2)
+    last = band.updates - length
+    for start in sorted({*range(0, last + 1, stride), last}):
+        gram = band.gram(np.array([start + length - 1]), length)[0]
+        scan = permutation_scan(_arranger(gram), _scan_of(settings.window), length, settings.window // 2)
+        yield _Stretch(group, start, stride, scan)
+
+
+def _arranger(gram: Matrix) -> Callable[[NDArray[np.int64]], Matrix]:
+    return lambda orders: gram[orders[:, :, None], orders[:, None, :]]
+
+
+def _scan_of(window: int) -> Statistic:
+    edge = window // 2
+
+    def scan(gram: Matrix) -> Matrix:
+        log_ratio, position, log_angle = window_series(gram, window)
+        opening = _weighted(log_ratio, edge, window)
+        moved = sum(np.abs(_weighted((position == j).astype(np.float64), edge, window)) for j in range(edge))
+        # An angle belongs to two windows, which together span one update more: one position less on either side.
+        turning = np.abs(_weighted(log_angle, edge, window + 1))
+        turning = np.pad(turning, ((0, 0), (1, 1)), constant_values=-np.inf)
+        return np.stack([opening, -opening, np.asarray(moved) / 2, turning], axis=1)
+
+    return scan
+
+
+def _weighted(series: Matrix, edge: int, apart: int) -> Matrix:
+    difference, weight = contrasts(series, edge, apart)
+    return difference * weight
+
+
+def _merged(tested: Sequence[tuple[_Stretch, float]], kind: int, settings: Settings) -> Iterator[Change]:
+    """Significant stretches that follow each other are one change, placed where the evidence is strongest."""
+    run: list[tuple[_Stretch, float]] = []
+    for stretch, q_value in tested:
+        if q_value <= settings.false_alarm_rate:
+            if run and stretch.start - run[-1][0].start > stretch.stride:
+                yield _change(run, kind, settings.window)
+                run = []
+            run.append((stretch, q_value))
+    if run:
+        yield _change(run, kind, settings.window)
+
+
+def _change(run: Sequence[tuple[_Stretch, float]], kind: int, window: int) -> Change:
+    best, q_value = min(run, key=lambda item: (item[0].scan.p_values[kind], -item[0].scan.values[kind].max()))
+    values = best.scan.values[kind]
+    peak, low, high = _peak(values)
+    first = best.start + window // 2 + window - 1  # update after the change at position 0 of the scan
+    return Change(
+        group=best.group,
+        kind=KINDS[kind],
+        update=first + peak,
+        low=first + low,
+        high=first + high,
+        effect=float(values[peak] / _weight_at(peak, len(values), window // 2)),
+        p_value=float(best.scan.p_values[kind]),
+        q_value=float(q_value),
+    )
+
+
+def _weight_at(position: int, positions: int, edge: int) -> float:
+    before, after = edge + position, edge + positions - 1 - position
+    return float(np.sqrt(before * after / (before + after)))
+
+
+def _peak(values: Matrix) -> tuple[int, int, int]:
+    """Where `values` is largest, and the ends of the stretch around it that stays above ONSET_LEVEL of the maximum."""
+    peak = int(np.argmax(values))
+    below = np.flatnonzero(values < ONSET_LEVEL * values[peak])
+    before, after = below[below < peak], below[below > peak]
+    return peak, int(before[-1]) + 1 if len(before) else 0, int(after[0]) - 1 if len(after) else len(values) - 1

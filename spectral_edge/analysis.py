@@ -71,6 +71,7 @@ def analyse_run(
         "step_last": int(steps[-1]),
         "regime": next(iter(groups.values())).last_regime(),
         "transitions": len(transitions),
+        "stretches_tested": tested.stretches,
         "optimizer": record.optimizer,
         "weight_decay": record.weight_decay,
         "metric_name": record.metric.name if record.metric else None,
@@ -94,6 +95,7 @@ def failed_run(key: RunKey, error: SpectralEdgeError, settings: Settings, proven
         "checkpoints": 0,
         "windows": 0,
         "transitions": 0,
+        "stretches_tested": 0,
         "regime": "undetermined",
         "seconds_analyse": 0.0,
     }

@@ -38,6 +38,8 @@ _BESIDE: Final = frozenset({"opt", "rng", "extra", "loss", "losses", "metrics", 
 _BESIDE_BEGIN: Final = ("optim", "sched", "scaler", "callback", "loop")
 _AVERAGED: Final = frozenset({"ema", "swa", "averaged", "shadow"})
 
+_OPTIMIZER: Final = frozenset({"optim", "optimizer", "optimizers"})
+
 _STATISTICS: Final = frozenset({"running_mean", "running_var", "num_batches_tracked"})
 
 _INNER_WRAPPER: Final = re.compile(r"(?:(?<=\.)|^)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
@@ -113,11 +115,11 @@ def parameters(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
     Raises:
         CheckpointFormatError: Nothing is left, or two names become one.
     """
-    plain = dict(sorted(zip(plain_names(tensors), tensors.values(), strict=True)))
+    plain = dict(zip(plain_names(tensors), tensors.values(), strict=True))
     if len(plain) < len(tensors):
         raise CheckpointFormatError("two tensors have the same name once the wrappers' prefixes are stripped.")
     first_at: dict[object, str] = {}
-    for name, tensor in plain.items():
+    for name, tensor in sorted(plain.items(), key=lambda item: item[0]):
         if tensor.info.n_parameters and not _is_no_parameter(name):
             first_at.setdefault(tensor.place, name)
     if not first_at:
@@ -130,7 +132,7 @@ def _is_no_parameter(name: str) -> bool:
     if parts[-1] in _STATISTICS:
         return True
     # Only the first part: further down, `ema` may be a layer (as in Mega) and `optim` a user's word.
-    return len(parts) > 1 and any(word in _AVERAGED or word.startswith("optim") for word in _words(parts[0]))
+    return len(parts) > 1 and any(word in _AVERAGED | _OPTIMIZER for word in _words(parts[0]))
 
 
 def plain_names(names: Iterable[str]) -> list[str]:

@@ -23,6 +23,7 @@ The two branches under :class:`SpectralEdgeError` decide what a caller does next
     `-- TransientError                  the same call may succeed later; pipelines retry it
         |-- TrackerUnavailableError (ConnectionError)  no answer, 429, 5xx, a time-out
         |-- FetchInterruptedError (ConnectionError)    a download ended early
+        |-- StoreUnavailableError (ConnectionError)    the store's bucket did not answer
         `-- StoreLockedError (TimeoutError)            another audit is writing to the store
 
 Each also inherits the builtin in brackets, so that callers may catch either.
@@ -177,6 +178,10 @@ class TrackerUnavailableError(TransientError, ConnectionError):
 
 class FetchInterruptedError(TransientError, ConnectionError):
     """A download ended before all bytes had come."""
+
+
+class StoreUnavailableError(TransientError, ConnectionError):
+    """The object storage that holds the store did not answer."""
 
 
 class StoreLockedError(TransientError, TimeoutError):

@@ -1,0 +1,176 @@
+"""The report: one self-contained HTML file over all runs of a store, and the same page for a single run.
+
+The page needs no network and no server. Its content policy allows only the scripts and the style that are in it, by
+their hashes; text from trackers is escaped by the template and is never a key, a path or markup. Without JavaScript
+all but the charts, the search and the download is there.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from importlib.resources import files
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Final
+
+import jinja2
+import pyarrow as pa
+import vl_convert
+from jinja2.utils import htmlsafe_json_dumps
+from markupsafe import Markup
+
+from spectral_edge.report.atomic import write_atomically
+from spectral_edge.report.charts import VEGA_LITE, chart_spec
+from spectral_edge.report.drawn import GAP_COLUMNS
+from spectral_edge.report.palette import PAGE, REGIMES
+from spectral_edge.report.verdict import Row, as_mapping, false_alarm_rate
+from spectral_edge.report.view import RunView, moment, run_view
+from spectral_edge.store import Store
+from spectral_edge.tables import RunTables
+
+_KEY: Final = ("tracker", "project", "run_id")
+
+
+def run_chart_html(tables: RunTables) -> str:
+    """One run as one HTML file that works offline: verdict, charts by group, table of changes, settings."""
+    return render_page(tables.runs, tables.gaps, tables.transitions, single=True)
+
+
+def write_report(store: Store, output: Path) -> None:
+    """Write the report over all runs of `store` to the file `output`, whole or not at all.
+
+    Raises:
+        UsageError: `output` is a folder.
+        AccessDeniedError: The file system refuses.
+        DiskFullError: No room.
+        StoreError: The store cannot be read.
+    """
+    tables = store.datasets()
+    gaps = tables["gaps"].to_table(columns=list(GAP_COLUMNS))
+    write_atomically(render_page(tables["runs"].to_table(), gaps, tables["transitions"].to_table()), output)
+
+
+def render_page(runs: pa.Table, gaps: pa.Table, transitions: pa.Table, *, single: bool = False) -> str:
+    """The report as HTML.
+
+    Args:
+        runs: Rows of table `runs`, one a run.
+        gaps: Rows of table `gaps` of these runs; only `GAP_COLUMNS` are read.
+        transitions: Rows of table `transitions` of these runs.
+        single: Leave out the overview; `runs` has one row.
+    """
+    views = list(_views(runs, gaps, transitions))
+    styles, scripts = _asset("page.css"), (_vega(), _asset("page.js"))
+    template = _environment().get_template("page.html")
+    return template.render(
+        single=single,
+        views=views,
+        projects=[(name, list(rows)) for name, rows in groupby(views, lambda view: view.row["project"])],
+        failures=[view for view in views if view.error],
+        counts={outcome: sum(view.outcome == outcome for view in views) for outcome in _OUTCOMES},
+        outcomes=_OUTCOMES,
+        audited=_audited([view.row for view in views]),
+        versions=sorted({as_mapping(view.row["versions"]).get("spectral-edge", "unknown") for view in views}),
+        chance=_by_chance([view.row for view in views if view.outcome in {"change", "none"}]),
+        regimes=REGIMES,
+        styles=Markup(styles),  # noqa: S704  our own file
+        scripts=[Markup(script) for script in scripts],  # noqa: S704  our own file and the bundle of vl-convert
+        policy=_policy(styles, scripts),
+        chart=chart_spec(PAGE),
+    )
+
+
+_OUTCOMES: Final = {
+    "change": "with a reported change",
+    "none": "without an established change",
+    "short": "too short to test",
+    "failed": "failed",
+}
+
+
+def _views(runs: pa.Table, gaps: pa.Table, transitions: pa.Table) -> Iterator[RunView]:
+    """Views in the page's order: by project, then name."""
+    windows = _by_run(gaps.select(list(GAP_COLUMNS)))
+    changes = _by_run(transitions)
+    rows: Sequence[dict[str, Any]] = runs.to_pylist()
+    for row in sorted(rows, key=lambda row: (row["project"], row["run_name"], row["run_id"], row["tracker"])):
+        key = tuple(row[name] for name in _KEY)
+        found = changes.get(key)
+        yield run_view(row, windows.get(key, gaps.slice(0, 0)), found.to_pylist() if found else [])
+
+
+def _by_run(table: pa.Table) -> dict[tuple[str, ...], pa.Table]:
+    """Slices of `table` by run, sorted once rather than searched once a run."""
+    table = table.sort_by([(name, "ascending") for name in _KEY])
+    keys = zip(*(table.column(name).to_pylist() for name in _KEY), strict=True)
+    slices, start = {}, 0
+    for key, rows in groupby(keys):
+        length = sum(1 for _ in rows)
+        slices[key] = table.slice(start, length)
+        start += length
+    return slices
+
+
+def _audited(rows: Sequence[Row]) -> str:
+    times = sorted(row["audited_at"] for row in rows if row["audited_at"] is not None)
+    if not times:
+        return ""
+    first, last = moment(times[0]), moment(times[-1])
+    return last if first == last else f"{first} to {last}"
+
+
+def _by_chance(rows: Sequence[Row]) -> dict[str, float | int] | None:
+    """How many of the tested runs would be reported by chance if none had a change; None when a rate is unknown."""
+    rates = [false_alarm_rate(row) for row in rows]
+    known = [rate for rate in rates if rate is not None]
+    return {"runs": len(rows), "expected": sum(known)} if known and len(known) == len(rates) else None
+
+
+@lru_cache(maxsize=1)
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("spectral_edge.report", ""),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["json"] = _json
+    environment.filters["packed"] = _packed
+    return environment
+
+
+def _json(value: object) -> Markup:
+    """JSON that may stand inside a script element: no `<`, `>`, `&`, and ASCII only."""
+    return htmlsafe_json_dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def _packed(value: object) -> str:
+    """JSON, deflated, in base64: less than half the size, and no character that markup knows."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return base64.b64encode(zlib.compress(text.encode())).decode()
+
+
+def _asset(name: str) -> str:
+    return files("spectral_edge.report").joinpath(name).read_text(encoding="utf-8")
+
+
+@lru_cache(maxsize=1)
+def _vega() -> str:
+    bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=VEGA_LITE)
+    return bundle.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def _policy(styles: str, scripts: Sequence[str]) -> str:
+    """The content policy: nothing but what is in the file, named by hash; nothing evaluated, nothing fetched."""
+    sources = " ".join(_hash(script) for script in scripts)
+    return f"default-src 'none'; script-src {sources}; style-src {_hash(styles)}; base-uri 'none'; form-action 'none'"
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

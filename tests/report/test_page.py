@@ -1,0 +1,256 @@
+"""The report in a real browser, from file://."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+
+import pytest
+from browser import Browser
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select
+from synthetic_runs import make_failed, make_run, small_store, stacked
+
+from spectral_edge.report import render_page, run_chart_html
+from spectral_edge.tables import SCHEMAS
+
+Show = Callable[[str], Browser]
+
+
+@pytest.fixture(scope="module")
+def report() -> str:
+    return render_page(*stacked(*small_store()))
+
+
+@pytest.fixture(scope="module")
+def single() -> str:
+    return run_chart_html(small_store()[0])
+
+
+def test_it_opens_quietly_and_asks_for_nothing(show: Show, report: str) -> None:
+    browser = show(report)
+    browser.open_run("grok-wd1-s0")
+    assert browser.complaints() == []
+    assert browser.requests() == []
+
+
+def test_a_request_from_the_page_would_be_refused_and_noticed(show: Show, report: str) -> None:
+    # Shows that the test above could fail: policy and console do speak.
+    browser = show(report)
+    browser.run("document.body.append(Object.assign(new Image(), {src: 'https://example.invalid/x.png'}))")
+    browser.until("return document.images.length === 1")
+    assert any("Content Security Policy" in message for message in browser.complaints())
+
+
+EVALUATE = """
+const done = arguments[0];
+setTimeout(() => {  // not within the driver's own evaluation, which the policy spares
+  try { new Function('return 1')(); done('evaluated'); } catch (error) { done(error.name); }
+});
+"""
+
+
+def test_evaluation_and_foreign_inline_scripts_are_refused(show: Show, report: str) -> None:
+    browser = show(report)
+    assert browser.driver.execute_async_script(EVALUATE) == "EvalError"
+    browser.run("document.body.append(Object.assign(document.createElement('script'), {textContent: 'canary = 1'}))")
+    assert browser.run("return typeof canary") == "undefined"
+
+
+def test_the_overview_says_what_matters_at_a_glance(show: Show, report: str) -> None:
+    browser = show(report)
+    assert browser.seen(".counts li") == [
+        "2\nwith a reported change",
+        "3\nwithout an established change",
+        "1\ntoo short to test",
+        "2\nfailed",
+    ]
+    assert browser.seen(".project bdi") == ["digits", "modular addition"]
+    row = next(text for text in browser.seen(".row") if text.startswith("grok-wd1-s0"))
+    for word in ("finished", "100", "gap opening at 1,840", "1,780\N{EN DASH}1,960", "0.01", "340 steps later"):
+        assert word in row
+    assert "audited 2025-11-24 09:31 UTC to 2025-11-24 09:38 UTC" in browser.one("header .lede").text
+
+
+def test_failures_show_the_whole_error_and_the_next_step(show: Show, report: str) -> None:
+    browser = show(report)
+    text = browser.one("#overview .failures").text
+    assert "The header promises 159,164 bytes of data, the file holds 81,920." in text
+    assert "fetch or save this checkpoint again" in browser.seen(".next")[0]
+
+
+def test_the_overview_is_there_without_javascript(show: Show, report: str) -> None:
+    browser = show(report)
+    browser.command("Emulation.setScriptExecutionDisabled", value=True)
+    browser.driver.refresh()
+    assert len(browser.seen(".row")) == 8
+    assert browser.seen(".tools") == []
+    browser.one(".row a").click()
+    assert browser.seen("section.run .verdict")
+    assert browser.seen("section.run .chart .note") == ["The charts need JavaScript."]
+    assert browser.seen("#overview") == []
+
+
+def test_search_filters_runs_and_counts_them(show: Show, report: str) -> None:
+    browser = show(report)
+    field = browser.one("#search")
+    field.send_keys("modular WD1")
+    assert browser.seen(".row a") == ["grok-wd1-s0", "grok-wd1-s1"]
+    assert browser.seen(".project bdi") == ["modular addition"]
+    assert browser.one("#found").text == "2 of 8"
+    field.send_keys(" no such run")
+    assert browser.seen(".row") == []
+    assert browser.seen("#nothing") == ["No run matches."]
+    field.send_keys(Keys.CONTROL, "a")
+    field.send_keys(Keys.DELETE)
+    assert len(browser.seen(".row")) == 8
+
+
+def test_the_keyboard_is_enough(show: Show, report: str) -> None:
+    browser = show(report)
+    browser.one("body").send_keys("/")
+    browser.driver.switch_to.active_element.send_keys("wd1-s1", Keys.TAB)
+    browser.driver.switch_to.active_element.send_keys(Keys.ENTER)
+    browser.wait("section.run:target svg.marks")
+    assert browser.seen("section.run h2") == ["grok-wd1-s1"]
+    assert browser.run("return document.activeElement.matches('section.run:target')")
+    browser.driver.switch_to.active_element.send_keys(Keys.ESCAPE)
+    assert browser.wait("#overview")
+    assert browser.one("#search").get_attribute("value") == "wd1-s1"
+
+
+def test_a_chart_is_drawn_only_when_its_run_is_opened(show: Show, report: str) -> None:
+    browser = show(report)
+    assert browser.all("svg.marks") == []
+    browser.open_run("grok-wd0-s0")
+    assert len(browser.all("svg.marks")) == 1
+    browser.one("section.run:target .back a").click()
+    browser.open_run("grok-wd1-s0")
+    assert len(browser.all("svg.marks")) == 2
+
+
+def test_another_group_draws_another_chart(show: Show, single: str) -> None:
+    browser = show(single)
+    before = browser.wait("svg.marks").get_attribute("outerHTML")
+    Select(browser.one("select")).select_by_visible_text("mlp")
+    browser.until("return document.querySelector('.chart').dataset.group === 'mlp'")
+    assert browser.one("svg.marks").get_attribute("outerHTML") != before
+    assert "Reported changes" not in browser.one("svg.marks").text, "the group has no change: no empty panel"
+
+
+def test_numbers_appear_under_the_pointer(show: Show, single: str) -> None:
+    browser = show(single)
+    box = browser.wait("svg.marks").rect
+    browser.command("Input.dispatchMouseEvent", type="mouseMoved", x=int(box["x"] + 600), y=int(box["y"] + 240))
+    tip = browser.wait("#vg-tooltip-element.visible").text
+    for word in ("step", "singular values", "k*", "gap ratio", "window"):
+        assert word in tip
+    assert browser.complaints() == []
+
+
+DASHES = """
+return [...document.querySelectorAll('svg.marks .mark-line path')].map((p) => getComputedStyle(p).strokeDasharray)
+"""
+GROUNDS = """
+return [...document.querySelectorAll('svg.marks .mark-rect path')]
+  .filter((p) => p.getAttribute('fill') === 'var(--grid)').length
+"""
+
+
+def test_short_windows_and_stretches_without_a_regime_look_different(show: Show) -> None:
+    browser = show(run_chart_html(make_run(blurred=range(50, 75), change_at=None)))
+    browser.wait("svg.marks")
+    assert {"2px, 3px", "1px, 0px"} <= set(browser.run(DASHES))
+    blurred = browser.run(GROUNDS)
+    browser = show(run_chart_html(make_run(change_at=None)))
+    browser.wait("svg.marks")
+    assert 0 < browser.run(GROUNDS) < blurred
+
+
+def test_the_overview_strip_is_thin_where_no_regime_is_given(show: Show, report: str) -> None:
+    browser = show(report)
+    heights = browser.run(
+        "return [...document.querySelectorAll('svg.strip rect')]"
+        ".map((r) => [r.className.baseVal, r.height.baseVal.value])"
+    )
+    assert {tuple(one) for one in heights} == {("r-undetermined", 3), ("r-plateau", 12), ("r-transition", 12)}
+
+
+def test_the_download_holds_every_group_and_no_formula(show: Show) -> None:
+    browser = show(run_chart_html(make_run(groups=("total", "=HYPERLINK(1)"), checkpoints=14, change_at=None)))
+    browser.wait("svg.marks")
+    browser.run(
+        "window.said = []; URL.createObjectURL = (blob) => { blob.text().then((t) => said.push(t)); return '#'; }"
+    )
+    browser.one("button").click()
+    browser.until("return said.length === 1")
+    rows = list(csv.DictReader(browser.run("return said[0]").splitlines()))
+    assert [row["group"] for row in rows] == ["total"] * 12 + ["'=HYPERLINK(1)"] * 12
+    assert list(rows[0])[:5] == ["group", "step", "short", "k_star", "regime"]
+    assert float(rows[-1]["singular_values_10"]) > 0
+    assert rows[0]["singular_values_3"] == "", "a window of two updates has two singular values"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_text_can_be_read(show: Show, report: str, scheme: str) -> None:
+    browser = show(report)
+    browser.media(scheme)
+    assert browser.contrasts()[0][0] >= 4.5, browser.contrasts()[0]
+    browser.open_run("grok-wd1-s0")
+    assert browser.contrasts()[0][0] >= 4.5, browser.contrasts()[0]
+    paper = browser.run("return getComputedStyle(document.body).backgroundColor")
+    assert (paper == "rgb(255, 255, 255)") == (scheme == "light")
+
+
+def test_print_is_light_even_where_the_screen_is_dark(show: Show, report: str) -> None:
+    browser = show(report)
+    browser.media("dark", media="print")
+    assert browser.run("return getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert browser.seen(".tools") == []
+
+
+@pytest.mark.parametrize("width", [360, 768])
+def test_nothing_overflows_a_small_screen(show: Show, report: str, width: int) -> None:
+    browser = show(report)
+    browser.resize(width)
+    assert browser.run("return document.documentElement.scrollWidth") <= width
+    browser.open_run("grok-wd1-s0")
+    assert browser.run("return document.documentElement.scrollWidth") <= width
+    svg = browser.run("return document.querySelector('svg.marks').getBoundingClientRect().right")
+    assert svg <= width
+
+
+def test_the_chart_follows_the_width_of_the_window(show: Show, single: str) -> None:
+    browser = show(single)
+    wide = browser.wait("svg.marks").rect["width"]
+    browser.resize(700)
+    browser.until(f"return document.querySelector('svg.marks').getBoundingClientRect().width < {wide - 200}")
+    assert browser.complaints() == []
+
+
+def test_an_empty_store_says_what_to_do(show: Show) -> None:
+    browser = show(render_page(*(SCHEMAS[name].empty_table() for name in ("runs", "gaps", "transitions"))))
+    assert "spectral-edge audit" in browser.one(".empty").text
+    assert browser.complaints() == []
+
+
+def test_a_run_without_windows_and_a_failed_one_have_pages(show: Show) -> None:
+    runs = (
+        make_run("two checkpoints", groups=(), checkpoints=2, windows=0, change_at=None),
+        make_failed("broken", "Bad."),
+    )
+    browser = show(render_page(*stacked(*runs)))
+    for name, words in (("two checkpoints", "nothing to draw"), ("broken", "could not be audited")):
+        next(link for link in browser.all(".row a") if link.text == name).click()
+        assert words in browser.one("section.run:target").text
+        browser.one("section.run:target .back a").click()
+    assert browser.complaints() == []
+
+
+def test_a_single_run_shows_itself_at_once(show: Show, single: str) -> None:
+    browser = show(single)
+    browser.wait("svg.marks")
+    assert browser.seen("h2") == ["grok-wd1-s0"]
+    assert browser.seen(".back, #overview") == []
+    assert browser.complaints() == []
+    assert browser.requests() == []

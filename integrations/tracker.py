@@ -6,11 +6,13 @@ annotations. What a tracker can do is declared in its :class:`Capabilities`; not
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from spectral_edge.series import MetricSeries
 from spectral_edge.tables import RunKey
@@ -18,7 +20,11 @@ from spectral_edge.tables import RunKey
 RunState = Literal["running", "finished", "failed", "killed", "unknown"]
 StepSource = Literal["logged_model", "metadata", "file_name", "folder_name"]
 
+OUR_NAME: Final = "spectral_edge"
+"""Names all that we write to a run: tags `spectral_edge.*`, metrics `spectral_edge/*`, files in `spectral_edge/`."""
+
 __all__ = [
+    "OUR_NAME",
     "Annotation",
     "AnnotationState",
     "Capabilities",
@@ -125,6 +131,15 @@ class AnnotationState:
     settings_hash: str
     complete: bool
 
+    @classmethod
+    def of_marks(cls, started: str | None, finished: str | None) -> AnnotationState | None:
+        """From the marks (`Annotation.mark`) that a tracker keeps of the annotation begun and of the one finished."""
+        mark = started or finished
+        if not mark or mark.count("/") != 2:
+            return None
+        fingerprint, settings_hash, _ = mark.split("/")
+        return cls(fingerprint, settings_hash, complete=mark == finished)
+
 
 @dataclass(frozen=True)
 class Annotation:
@@ -141,14 +156,22 @@ class Annotation:
     metrics: Sequence[MetricPoint] = field(default_factory=tuple)
     files: Mapping[str, bytes] = field(default_factory=dict)
 
+    @property
+    def mark(self) -> str:
+        """`fingerprint/settings_hash/digest of what is written`: equal marks, equal annotations."""
+        contents = json.dumps([sorted(self.tags.items()), self.note, len(self.metrics), sorted(self.files)])
+        digest = hashlib.sha256(contents.encode()).hexdigest()[:16]
+        return f"{self.fingerprint}/{self.settings_hash}/{digest}"
+
 
 @dataclass(frozen=True)
 class WriteReceipt:
-    """What `annotate` wrote."""
+    """What `annotate` wrote, and what it could not write as asked (`warnings`, one sentence each)."""
 
     metric_points: int
     files: int
     bytes_written: int
+    warnings: tuple[str, ...] = ()
 
 
 class Tracker(Protocol):
@@ -210,13 +233,25 @@ class Tracker(Protocol):
         """What an earlier audit wrote, read fresh; None when nothing."""
         ...
 
-    def annotate(self, run: TrackedRun, annotation: Annotation) -> WriteReceipt:
+    def annotate(self, run: TrackedRun, annotation: Annotation, *, replace: bool = False) -> WriteReceipt:
         """Write `annotation` to the run; safe to repeat after a kill at any point, with no doubled metric point.
 
         What marks the annotation as complete is written last. State, end time, parameters, tags, metrics and note
-        text that are not ours stay as they are.
+        text that are not ours stay as they are. When the run already carries exactly this annotation, nothing is
+        written.
+
+        Args:
+            run: The run to annotate.
+            annotation: What to write.
+            replace: Write over metrics that have other values, where otherwise AnnotationConflictError is raised. A
+                tracker without `overwrites_metrics` (MLflow) then shows two points at the same step, of which the
+                later one is valid; its chart draws both. A run that has only grown needs no `replace`.
 
         Raises:
             AccessDeniedError: We may read but not write.
+            NotFoundError: The run has been deleted.
+            AnnotationConflictError: The tracker lacks `overwrites_metrics`, the run carries other values at the same
+                steps, from an audit with other settings or of other checkpoints, and `replace` is False. Nothing was
+                written.
         """
         ...

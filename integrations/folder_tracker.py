@@ -1,0 +1,119 @@
+"""A plain folder as a tracker: `dir:PATH`. Which folders are runs is told in folder_runs.py."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote_to_bytes, urlsplit
+
+from integrations.file_errors import file_errors
+from integrations.folder_annotations import state_of_folder, write_to_folder
+from integrations.folder_metrics import folder_metrics
+from integrations.folder_runs import run_files, run_folders, run_params
+from integrations.listing import checkpoint_refs
+from integrations.tracker import (
+    Annotation,
+    AnnotationState,
+    Capabilities,
+    CheckpointFile,
+    CheckpointListing,
+    CheckpointRef,
+    Selection,
+    TrackedRun,
+    WriteReceipt,
+)
+from spectral_edge.checkpoints import find_trajectory
+from spectral_edge.errors import FetchInterruptedError, NoStepError, NotFoundError
+from spectral_edge.series import MetricSeries
+from spectral_edge.tables import RunKey
+
+
+class FolderTracker:
+    """Runs in folders of this machine. A run's `url` is the URI of its folder."""
+
+    kind: Final = "dir"
+    capabilities: Final = Capabilities(
+        local_checkpoints=True, writes_metrics=True, writes_files=True, overwrites_metrics=True
+    )
+
+    def check(self) -> str:
+        """One line for `doctor`."""
+        return "folders of this machine; annotations go to spectral_edge/ in each run's folder"
+
+    def runs(self, selection: Selection) -> Iterator[TrackedRun]:
+        """The runs in or below the folder `selection.container`, by path."""
+        runs = [self._tracked(folder) for folder in run_folders(Path(selection.container).expanduser())]
+        if not selection.run_ids:
+            return iter(runs)
+        by_id = {run.key.run_id: run for run in runs}
+        for run_id in selection.run_ids:
+            if run_id not in by_id:
+                raise NotFoundError("no such run.", run=run_id, file=selection.container)
+        return iter([by_id[run_id] for run_id in selection.run_ids])
+
+    def checkpoints(self, run: TrackedRun) -> CheckpointListing:
+        """The checkpoints in the run's folder. Warnings tell of files left out and of broken rows of its metrics."""
+        folder = _folder_of(run)
+        try:
+            found = find_trajectory(run_files(folder))
+        except NoStepError as error:
+            raise error.of_run(run.key.run_name) from None
+        with file_errors(run=run.key.run_name):
+            refs = checkpoint_refs(found, lambda path: _described(folder, path), str(folder))
+        return CheckpointListing(refs, tuple(found.warnings) + folder_metrics(folder).warnings)
+
+    def fetch(self, run: TrackedRun, checkpoint: CheckpointRef, folder: Path) -> tuple[Path, ...]:  # noqa: ARG002 - the Protocol's; nothing is copied
+        """The paths where the files lie; nothing is copied."""
+        paths = tuple(Path(checkpoint.location, file.path) for file in checkpoint.files)
+        for path, file in zip(paths, checkpoint.files, strict=True):
+            with file_errors(run=run.key.run_name, file=str(path)):
+                size = path.stat().st_size
+            if size != file.size:
+                raise FetchInterruptedError(
+                    f"has {size} bytes now, {file.size} when it was listed: it is still being written.",
+                    run=run.key.run_name,
+                    file=str(path),
+                )
+        return paths
+
+    def metric_names(self, run: TrackedRun) -> tuple[str, ...]:
+        """Columns of numbers in the run's metrics file, sorted; empty when it has none."""
+        return tuple(sorted(folder_metrics(_folder_of(run)).series))
+
+    def metric_series(self, run: TrackedRun, name: str) -> MetricSeries:
+        """One column of the run's metrics file; empty when it has no such column."""
+        return folder_metrics(_folder_of(run)).series.get(name) or MetricSeries.from_points(name, [], [])
+
+    def annotation_state(self, run: TrackedRun) -> AnnotationState | None:
+        """What the folder says of an earlier annotation."""
+        return state_of_folder(_folder_of(run))
+
+    def annotate(self, run: TrackedRun, annotation: Annotation, *, replace: bool = False) -> WriteReceipt:  # noqa: ARG002 - files are always replaced
+        """Write `annotation` to the run's folder; see `Tracker.annotate`."""
+        return write_to_folder(_folder_of(run), annotation, run=run.key.run_name)
+
+    def _tracked(self, folder: Path) -> TrackedRun:
+        name = folder.name or str(folder)
+        digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]
+        return TrackedRun(
+            key=RunKey(self.kind, folder.parent.name or str(folder.parent), f"{name}-{digest}", name),
+            state="unknown",
+            started_at=None,
+            ended_at=None,
+            params=run_params(folder),
+            tags={},
+            url=folder.as_uri(),
+        )
+
+
+def _folder_of(run: TrackedRun) -> Path:
+    return Path(os.fsdecode(unquote_to_bytes(urlsplit(run.url).path)))
+
+
+def _described(folder: Path, path: str) -> CheckpointFile:
+    # As Git's index does: a stat tells that nothing changed; reading all bytes to find that out would be the audit.
+    status = (folder / path).stat()
+    return CheckpointFile(path, status.st_size, f"mtime:{status.st_mtime_ns}")

@@ -1,0 +1,59 @@
+"""From a source, as people write it, to a tracker and a selection of its runs."""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Final
+
+from integrations.folder_tracker import FolderTracker
+from integrations.mlflow_tracker import MlflowTracker
+from integrations.tracker import Selection, Tracker
+from spectral_edge.errors import UsageError
+
+SCHEMES: Final = {
+    "mlflow": "mlflow:EXPERIMENT or mlflow:EXPERIMENT/RUN_ID",
+    "dir": "dir:PATH",
+}
+"""The known kinds of source and how each is written."""
+
+_RUN_ID: Final = re.compile(r"(?P<experiment>.+)/(?P<run_id>[0-9a-f]{32})")  # experiment names may hold slashes
+
+
+def locate(source: str, *, tracking_uri: str | None = None) -> tuple[Tracker, Selection]:
+    """The tracker that `source` names, and which of its runs.
+
+    Args:
+        source: `mlflow:EXPERIMENT` (by name or id), `mlflow:EXPERIMENT/RUN_ID`, or `dir:PATH`.
+        tracking_uri: For MLflow; None takes MLFLOW_TRACKING_URI, or MLflow's own default.
+
+    Raises:
+        UsageError: `source` is not written like that; the message says what was probably meant.
+    """
+    scheme, colon, rest = source.partition(":")
+    if not colon or scheme not in SCHEMES or not rest.strip():
+        raise _not_a_source(source)
+    if scheme == "dir":
+        return FolderTracker(), Selection(str(Path(rest).expanduser()))
+    named = _RUN_ID.fullmatch(rest)
+    if named:
+        return MlflowTracker(tracking_uri), Selection(named["experiment"], (named["run_id"],))
+    return MlflowTracker(tracking_uri), Selection(rest)
+
+
+def _not_a_source(source: str) -> UsageError:
+    scheme, colon, rest = source.partition(":")
+    close = get_close_matches(scheme.lower(), SCHEMES, n=1)
+    if colon and scheme in SCHEMES:
+        meant = SCHEMES[scheme]
+    elif colon and close:
+        meant = f"{close[0]}:{rest}"
+    elif source and Path(source).expanduser().exists():
+        meant = f"dir:{source}"
+    else:
+        meant = " or ".join(SCHEMES.values())
+    return UsageError(
+        f"`source` must be written as one of {', '.join(SCHEMES.values())}; got {source!r}.",
+        next_step=f"write {meant}.",
+    )

@@ -1,0 +1,164 @@
+"""One tracking URI: reaching it, its client, and the places its artifacts lie in."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Final, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from mlflow import MlflowClient
+from mlflow.entities import FileInfo
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.store.entities.paged_list import PagedList
+from mlflow.tracking import get_tracking_uri
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.rest_utils import http_request
+from sqlalchemy.engine import make_url
+
+from integrations.mlflow_errors import mlflow_errors, without_secrets
+from integrations.tracker import OUR_NAME
+from spectral_edge.errors import NotFoundError, TrackerUnavailableError
+
+T = TypeVar("T")
+
+_CONNECT_SECONDS: Final = 5
+_DATABASE_PORTS: Final = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+_MAX_DEPTH: Final = 12
+"""Folders below an artifact root that are listed; deeper ones are a loop of links rather than a layout."""
+
+
+class MlflowConnection:
+    """Reaches one tracking URI.
+
+    Args:
+        tracking_uri: A database, folder or server; None takes MLFLOW_TRACKING_URI, or MLflow's own default.
+    """
+
+    def __init__(self, tracking_uri: str | None = None) -> None:
+        self._uri = tracking_uri or get_tracking_uri()
+
+    @property
+    def uri(self) -> str:
+        """The tracking URI as it was given: it may hold a password."""
+        return self._uri
+
+    @property
+    def address(self) -> str:
+        """The tracking URI without its secrets, for people."""
+        return without_secrets(self._uri)
+
+    @property
+    def is_server(self) -> bool:
+        """Whether the URI names an MLflow server."""
+        return urlsplit(self._uri).scheme in {"http", "https"}
+
+    @cached_property
+    def client(self) -> MlflowClient:
+        """MLflow's client, made at the first use, once the tracking URI is known to answer.
+
+        Raises:
+            TrackerUnavailableError: Nothing answered within seconds.
+            NotFoundError: The database file or folder does not exist; MLflow would create an empty one.
+        """
+        self._reach()
+        with self.errors():
+            return MlflowClient(self._uri)
+
+    def errors(self, *, run: str | None = None, file: str | None = None) -> AbstractContextManager[None]:
+        """Turn what MLflow raises inside the block into our errors."""
+        return mlflow_errors(self.address, run=run, file=file)
+
+    def artifacts(self, root: str) -> ArtifactRoot:
+        """The artifacts below the URI `root`."""
+        return ArtifactRoot(self._uri, root)
+
+    def _reach(self) -> None:
+        # Without this a host that drops packets costs MLflow's request time-out (two minutes) for each of its tries,
+        # and a database that is down about a hundred seconds.
+        scheme = urlsplit(self._uri).scheme
+        if self.is_server:
+            with self.errors():
+                http_request(
+                    get_default_host_creds(self._uri), "/health", "GET", max_retries=0, timeout=_CONNECT_SECONDS
+                )
+        elif scheme in {"", "file"}:
+            _must_exist(_path_of(self._uri), self.address)
+        elif scheme.partition("+")[0] in {"sqlite", *_DATABASE_PORTS}:
+            self._reach_database()
+
+    def _reach_database(self) -> None:
+        with self.errors():
+            url = make_url(self._uri)
+        if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
+            _must_exist(Path(url.database), self.address)
+        port = url.port or _DATABASE_PORTS.get(url.get_backend_name())
+        if url.host is None or port is None:
+            return
+        try:
+            socket.create_connection((url.host, port), timeout=_CONNECT_SECONDS).close()
+        except OSError as error:
+            raise TrackerUnavailableError(
+                f"no database answered at {self.address}: {error}.",
+                next_step="see whether the database is up, then start the same audit again.",
+            ) from error
+
+
+@dataclass(frozen=True)
+class ArtifactRoot:
+    """The artifacts of one run or logged model. Paths are relative to `uri`."""
+
+    tracking_uri: str
+    uri: str
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the artifacts lie on this machine; None when they lie elsewhere."""
+        return _path_of(self.uri) if urlsplit(self.uri).scheme in {"", "file"} else None
+
+    def files(self, below: str | None = None, depth: int = 0) -> Iterator[FileInfo]:
+        """All files, recursively, but hidden ones and our own."""
+        for entry in self._repository.list_artifacts(below):
+            name = entry.path.rpartition("/")[2]
+            if name.startswith(".") or entry.path in (below, OUR_NAME):
+                continue
+            if not entry.is_dir:
+                yield entry
+            elif depth < _MAX_DEPTH:
+                yield from self.files(entry.path, depth + 1)
+
+    def download(self, path: str, folder: Path) -> Path:
+        """Copy the file `path` below `folder` and return where it lies."""
+        return Path(self._repository.download_artifacts(path, str(folder)))
+
+    @cached_property
+    def _repository(self) -> ArtifactRepository:
+        return get_artifact_repository(self.uri, tracking_uri=self.tracking_uri)
+
+
+def every_page(page_of: Callable[[str | None], PagedList[T]]) -> list[T]:
+    """All entries of a listing that comes in pages; `page_of` takes the token of the page, None for the first."""
+    page = page_of(None)
+    found = list(page)
+    while page.token:
+        page = page_of(page.token)
+        found += page
+    return found
+
+
+def _path_of(uri: str) -> Path:
+    return Path(unquote(urlsplit(uri).path)) if uri.startswith("file:") else Path(uri)
+
+
+def _must_exist(path: Path, address: str) -> None:
+    if not path.exists():
+        raise NotFoundError(
+            f"there is no MLflow store at {address}.",
+            file=str(path),
+            next_step="set MLFLOW_TRACKING_URI to the store that the runs were logged to.",
+        )

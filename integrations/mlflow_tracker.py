@@ -1,0 +1,101 @@
+"""MLflow as a tracker: any tracking URI, checkpoints from artifacts and logged models, annotations on the runs.
+
+Only `MlflowClient` is used: the fluent API changes the state and end time of the runs it opens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+import mlflow
+from mlflow.entities import Run
+
+from integrations.mlflow_annotations import METRIC_PREFIX, state_of, write_annotation
+from integrations.mlflow_checkpoints import list_checkpoints
+from integrations.mlflow_connection import MlflowConnection
+from integrations.mlflow_fetch import fetch_checkpoint
+from integrations.mlflow_runs import all_experiments, selected_runs
+from integrations.tracker import (
+    Annotation,
+    AnnotationState,
+    Capabilities,
+    CheckpointListing,
+    CheckpointRef,
+    Selection,
+    TrackedRun,
+    WriteReceipt,
+)
+from spectral_edge.series import MetricSeries
+
+
+class MlflowTracker:
+    """Runs of an MLflow tracking server, database or folder.
+
+    Args:
+        tracking_uri: Where the runs are; None takes MLFLOW_TRACKING_URI, or MLflow's own default.
+    """
+
+    kind: Final = "mlflow"
+
+    def __init__(self, tracking_uri: str | None = None) -> None:
+        self._connection = MlflowConnection(tracking_uri)
+
+    @cached_property
+    def capabilities(self) -> Capabilities:
+        """What this tracker can do. Checkpoints are local when every experiment keeps its artifacts on this disk."""
+        return Capabilities(
+            local_checkpoints=not self._connection.is_server and self._artifacts_are_here(),
+            writes_metrics=True,
+            writes_files=True,
+            overwrites_metrics=False,
+        )
+
+    def check(self) -> str:
+        """Address, version and whether we are let in; writes nothing."""
+        count = len(all_experiments(self._connection))
+        return f"MLflow at {self._connection.address}: {count} experiments visible (client {mlflow.__version__})"
+
+    def runs(self, selection: Selection) -> Iterator[TrackedRun]:
+        """The active runs of experiment `selection.container` (its name or id), by start time."""
+        return iter(selected_runs(self._connection, selection, self.kind))
+
+    def checkpoints(self, run: TrackedRun) -> CheckpointListing:
+        """The longest trajectory among the run's artifacts and its logged models."""
+        with self._connection.errors(run=run.key.run_name):
+            return list_checkpoints(self._connection, self._run(run))
+
+    def fetch(self, run: TrackedRun, checkpoint: CheckpointRef, folder: Path) -> tuple[Path, ...]:
+        """The checkpoint's files where they lie on this disk, or else copied below `folder`."""
+        return fetch_checkpoint(self._connection, run.key.run_name, checkpoint, folder)
+
+    def metric_names(self, run: TrackedRun) -> tuple[str, ...]:
+        """Names of the run's own metrics, sorted."""
+        names = self._run(run).data.metrics
+        return tuple(sorted(name for name in names if not name.startswith(METRIC_PREFIX)))
+
+    def metric_series(self, run: TrackedRun, name: str) -> MetricSeries:
+        """The complete history of metric `name`: at a repeated step, the point that was logged last."""
+        with self._connection.errors(run=run.key.run_name):
+            history = self._connection.client.get_metric_history(run.key.run_id, name)
+        points = sorted(history, key=lambda point: (point.step, point.timestamp))
+        return MetricSeries.from_points(name, [point.step for point in points], [point.value for point in points])
+
+    def annotation_state(self, run: TrackedRun) -> AnnotationState | None:
+        """What the run's tags say of an earlier annotation, read fresh."""
+        return state_of(self._run(run))
+
+    def annotate(self, run: TrackedRun, annotation: Annotation, *, replace: bool = False) -> WriteReceipt:
+        """Write `annotation` to the run; see `Tracker.annotate`."""
+        with self._connection.errors(run=run.key.run_name):
+            return write_annotation(self._connection.client, self._run(run), annotation, replace=replace)
+
+    def _run(self, run: TrackedRun) -> Run:
+        with self._connection.errors(run=run.key.run_name):
+            return self._connection.client.get_run(run.key.run_id)
+
+    def _artifacts_are_here(self) -> bool:
+        places = (self._connection.artifacts(found.artifact_location) for found in all_experiments(self._connection))
+        return all(place.folder is not None for place in places)

@@ -1,0 +1,77 @@
+"""The trackers that must pass the contract, on real servers that are started once a session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from labs import FolderLab, Lab, MlflowLab
+from servers import S3_CREDENTIALS, mlflow_server, postgres, s3
+
+LABS = ("folder", "mlflow-sqlite", "mlflow-file", "mlflow-server")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quiet_mlflow() -> Iterator[None]:
+    """No telemetry, no lines on stdout, and the folder store that MLflow 3.17 wants to be asked for."""
+    wanted = {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        "MLFLOW_ALLOW_FILE_STORE": "true",
+    }
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    yield
+    for name, value in before.items():
+        if value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value
+
+
+@pytest.fixture(scope="session")
+def storage() -> Iterator[str]:
+    """The address of an S3 server with the bucket `artifacts`."""
+    with s3("artifacts") as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def server(storage: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """`mlflow server` on PostgreSQL, artifacts proxied to S3."""
+    folder = tmp_path_factory.mktemp("server")
+    env = {**S3_CREDENTIALS, "MLFLOW_S3_ENDPOINT_URL": storage}
+    proxied = ("--artifacts-destination", "s3://artifacts/proxied")
+    with postgres() as database, mlflow_server(folder, database, *proxied, env=env) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for an MLflow database in SQLite, which takes seconds to create, and its artifacts."""
+    return tmp_path_factory.mktemp("sqlite")
+
+
+@pytest.fixture
+def make_lab(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], Lab]:
+    """Builds a lab by name."""
+
+    def make(name: str) -> Lab:
+        if name == "folder":
+            return FolderLab(tmp_path)
+        if name == "mlflow-server":
+            return MlflowLab(tmp_path, request.getfixturevalue("server"))
+        if name == "mlflow-file":
+            return MlflowLab(tmp_path, (tmp_path / "mlruns").as_uri())
+        home = request.getfixturevalue("database")
+        return MlflowLab(tmp_path, f"sqlite:///{home}/mlflow.db", (home / "artifacts").as_uri())
+
+    return make
+
+
+@pytest.fixture(params=LABS)
+def lab(request: pytest.FixtureRequest, make_lab: Callable[[str], Lab]) -> Lab:
+    """Each lab in turn."""
+    return make_lab(request.param)

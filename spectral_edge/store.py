@@ -1,0 +1,247 @@
+"""The store: four Delta tables in a folder or an S3 prefix, in which an audit is there as a whole or not at all.
+
+Rows of `inner_products`, `gaps` and `transitions` count only when table `runs` names their audit. A write puts those
+rows first, then the row of `runs` in one Delta commit, which is the moment the audit becomes visible, and then deletes
+the rows of the run's earlier audits. Killed anywhere, the store shows the state before or after; written again, it is
+what an undisturbed write makes of it.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Final, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pds
+from deltalake import DeltaTable
+
+from spectral_edge import delta
+from spectral_edge.errors import StoreLockedError
+from spectral_edge.store_location import StoreLocation
+from spectral_edge.store_lock import write_lock
+from spectral_edge.store_place import DETAILS, ensure_tables
+from spectral_edge.tables import SCHEMAS, RunKey, RunTables
+
+_ORDER: Final = {
+    "runs": ("tracker", "project", "run_id"),
+    "inner_products": ("run_id", "group", "step", "lag"),
+    "gaps": ("run_id", "group", "step"),
+    "transitions": ("run_id", "group", "onset_step", "kind"),
+}
+_TRIES: Final = 8
+_Found = TypeVar("_Found")
+
+Identity = tuple[str, str, str, str, str]
+"""One audit of one run, as its rows name it: audit_id, tracker, project_key, project, run_id."""
+
+_IDENTITY: Final = ("audit_id", "tracker", "project_key", "project", "run_id")
+
+
+@dataclass(frozen=True)
+class AuditState:
+    """What table `runs` says of one run's last audit."""
+
+    audit_id: str
+    fingerprint: str
+    settings_hash: str
+    status: str
+    error: str | None
+
+
+@dataclass(frozen=True, repr=False)
+class Store:
+    """A store of audits; open it with :meth:`Store.open`.
+
+    Holds no connection and no open file: it can be passed between threads and processes. In a folder, one process
+    writes at a time, under a lock of the kernel. On S3, writers of different runs do not wait for each other; Delta's
+    conditional commits keep them apart.
+
+    Every method may raise StoreError (damaged), StoreVersionError, AccessDeniedError or StoreUnavailableError;
+    methods that write also DiskFullError and StoreLockedError.
+
+    Args:
+        location: Where the tables lie.
+        lock_timeout: Seconds to wait for another writer in a folder.
+    """
+
+    location: StoreLocation
+    lock_timeout: float = 60.0
+
+    @classmethod
+    def open(cls, uri: str | Path, *, create: bool = True, lock_timeout: float = 60.0) -> Store:
+        """Open the store at `uri`, a folder or `s3://bucket/prefix`.
+
+        Args:
+            uri: Where the store is, or shall be.
+            create: Create it when there is nothing yet.
+            lock_timeout: Seconds to wait for another writer in a folder.
+
+        Raises:
+            UsageError: `uri` is neither a folder nor an s3:// address.
+            NotFoundError: There is no store, and `create` is False.
+            StoreError: Something else is there, or the store is damaged.
+            StoreVersionError: A newer spectral-edge wrote the store.
+        """
+        store = cls(StoreLocation.of(uri), lock_timeout)
+        ensure_tables(store.location, store._writing, create=create)
+        return store
+
+    def __repr__(self) -> str:
+        return f"Store({self.location.root!r})"
+
+    def write_run(self, tables: RunTables) -> None:
+        """Write one audit of one run; replaces what earlier audits said of that run.
+
+        Atomic as a whole: readers see the run as it was before, or as `tables` say. Idempotent: after a kill at any
+        point, writing again leaves the same rows as one undisturbed write.
+
+        Raises:
+            StoreLockedError: Other writers were in the way until the time was up.
+        """
+        with self._writing():
+            for attempt in range(_TRIES):
+                deleted = self._write_once(tables)
+                if self.location.is_local or self._is_settled(tables, deleted):
+                    return
+                time.sleep(random.uniform(0, 1 + attempt))  # noqa: S311 - so that two writers fall out of step
+        raise StoreLockedError(
+            "another process kept replacing the rows of this run.",
+            run=tables.key.run_name,
+            file=self.location.root,
+            next_step="let one audit of this run end, then run the same command again",
+        )
+
+    def read_run(self, key: RunKey) -> RunTables | None:
+        """The last audit of one run, rows sorted by group and step; None when it has none.
+
+        `key.run_name` does not matter, as a run may have been renamed since; the result has the stored name.
+        """
+        run = _rows_of(key)
+        committed, found = self._steadily(
+            run, lambda: {name: delta.scan(self._table(name), name, run) for name in SCHEMAS}
+        )
+        if not committed:
+            return None
+        ours = pc.field("audit_id").isin([identity[0] for identity in committed])
+        rows = {name: _sorted(table.filter(ours), name) for name, table in found.items()}
+        return RunTables(RunKey(key.tracker, key.project, key.run_id, str(rows["runs"]["run_name"][0])), **rows)
+
+    def audits(self) -> dict[tuple[str, str, str], AuditState]:
+        """What has been audited, by (tracker, project, run_id); reads only those columns of table `runs`."""
+        columns = ("tracker", "project", "run_id", *(field.name for field in fields(AuditState)))
+        rows = delta.scan(self._table("runs"), "runs", columns=columns).to_pylist()
+        return {(row.pop("tracker"), row.pop("project"), row.pop("run_id")): AuditState(**row) for row in rows}
+
+    def runs_table(self) -> pa.Table:
+        """Table `runs`, sorted by tracker, project and run_id."""
+        return _sorted(delta.scan(self._table("runs"), "runs"), "runs")
+
+    def datasets(self) -> dict[str, pds.Dataset]:
+        """The four tables by name as lazy Arrow datasets: committed rows only, all of one moment."""
+        committed, found = self._steadily(
+            None, lambda: {name: delta.dataset(self.location, self._table(name), name) for name in SCHEMAS}
+        )
+        ours = _identity_text().isin(pa.array(map(_joined, committed), pa.string()))
+        return {name: table.filter(ours) for name, table in found.items()}
+
+    def sweep(self) -> int:
+        """Delete the rows that no committed audit owns, which killed writers left; returns how many audits they were.
+
+        They are visible only to who reads the Delta tables past this class. On S3, where no lock tells whether their
+        writer still lives, call it only while nothing writes.
+        """
+        with self._writing():
+            committed = self._committed()
+            found = {name: delta.distinct(self._table(name), name, _IDENTITY) - committed for name in DETAILS}
+            for name, orphans in found.items():
+                for orphan in orphans:
+                    predicate = delta.equals(**dict(zip(_IDENTITY, orphan, strict=True)))
+                    delta.delete(self.location, name, predicate, "audit_id")
+            return len(set().union(*found.values()))
+
+    def compact(self) -> None:
+        """Merge small files, and delete files that no reader has needed for a week."""
+        with self._writing():
+            for name in SCHEMAS:
+                delta.compact(self.location, name)
+
+    def _writing(self) -> AbstractContextManager[None]:
+        if self.location.is_local:
+            return write_lock(Path(self.location.root), self.lock_timeout)
+        return nullcontext()
+
+    def _table(self, name: str) -> DeltaTable:
+        return delta.open_table(self.location, name)
+
+    def _write_once(self, tables: RunTables) -> set[str]:
+        """Write the rows, commit, clean up; returns the other audits of this run whose rows were deleted."""
+        run, audit = _rows_of(tables.key), delta.equals(audit_id=tables.audit_id)
+        for name in DETAILS:
+            rows = _sorted(getattr(tables, name), name)
+            delta.replace(self.location, name, f"{run} AND {audit}", rows)
+        delta.replace(self.location, "runs", run, tables.runs)
+        others = f"{run} AND NOT {audit}"
+        return set().union(*(delta.delete(self.location, name, others, "audit_id") for name in DETAILS))
+
+    def _is_settled(self, tables: RunTables, deleted: set[str]) -> bool:
+        """Whether the audit that `runs` names now has its rows, as far as this writer can have harmed them.
+
+        Without a lock, two audits of one run may each delete what the other is about to commit. Both look here, after
+        their commit and their deletions, so whichever order these came in, one of the two sees it and writes again.
+        """
+        run, audit = _rows_of(tables.key), delta.equals(audit_id=tables.audit_id)
+        current = {identity[0] for identity in self._committed(run)}
+        if current != {tables.audit_id}:
+            return current.isdisjoint(deleted)
+        return all(
+            delta.scan(self._table(name), name, f"{run} AND {audit}", ("audit_id",)).num_rows
+            == getattr(tables, name).num_rows
+            for name in DETAILS
+        )
+
+    def _committed(self, predicate: str | None = None) -> frozenset[Identity]:
+        return frozenset(delta.distinct(self._table("runs"), "runs", _IDENTITY, predicate))
+
+    def _steadily(
+        self, predicate: str | None, read: Callable[[], dict[str, _Found]]
+    ) -> tuple[frozenset[Identity], dict[str, _Found]]:
+        """What `read` finds, and the audits it belongs to: read again if one of them was replaced meanwhile."""
+        for _ in range(_TRIES):
+            committed = self._committed(predicate)
+            found = read()
+            if committed <= self._committed(predicate):
+                return committed, found
+        raise StoreLockedError(
+            "audits were replaced again and again while they were being read.",
+            file=self.location.root,
+            next_step="run the same command again when the running audit has ended",
+        )
+
+
+def _rows_of(key: RunKey) -> str:
+    """A SQL predicate for all rows of one run, whatever it is called now."""
+    return delta.equals(tracker=key.tracker, project_key=key.project_key, project=key.project, run_id=key.run_id)
+
+
+def _sorted(rows: pa.Table, name: str) -> pa.Table:
+    """Rows in the order of the table, so that the statistics of a row group tell which runs it holds."""
+    return rows.sort_by([(column, "ascending") for column in _ORDER[name]])
+
+
+def _identity_text() -> pc.Expression:
+    """The identity columns of a row as one text, to compare all of them in one lazy filter; see `_joined`."""
+    audit_id, tracker, project_key, project, run_id = (pc.field(name) for name in _IDENTITY)
+    length = pc.utf8_length(project).cast(pa.string())
+    return pc.binary_join_element_wise(audit_id, tracker, project_key, length, project, run_id, "\n")
+
+
+def _joined(identity: Identity) -> str:
+    # `project` may hold any text, even the separator: its length before it keeps two identities from looking alike.
+    audit_id, tracker, project_key, project, run_id = identity
+    return "\n".join((audit_id, tracker, project_key, str(len(project)), project, run_id))

@@ -70,7 +70,8 @@ def main() -> None:
                     counts[kind, label][row["regime"]] += 1
             grokked = series["val_accuracy"].steps[series["val_accuracy"].values >= 0.95]
             found = [
-                f"{row['group']} {row['kind']} {row['onset_step']} [{row['onset_low']}, {row['onset_high']}] q={row['q_value']:.3f}"
+                f"{row['group']} {row['kind']} {row['onset_step']} [{row['onset_low']}, {row['onset_high']}] "
+                f"q={row['q_value']:.3f}"
                 for row in tables.transitions.to_pylist()
             ]
             reached = f"validation 0.95 at step {grokked[0]}" if len(grokked) else "validation 0.95 never reached"

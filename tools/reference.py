@@ -1,0 +1,129 @@
+"""Writes docs/tables.md and docs/cli.md from the code: the schemas of the tables, and the commands with their options.
+
+`python tools/reference.py` writes them; with `--check` it only tells, by exit code 1, that a page is out of date.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import typer
+from pydantic.fields import FieldInfo
+from typer.core import TyperGroup
+
+from pipelines.cli import app
+from pipelines.settings import AuditSettings
+from spectral_edge.tables import SCHEMA_VERSION, SCHEMAS
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+GENERATED = "<!-- Written by `make reference` from {source}; edit that. -->\n"
+
+TABLES_INTRODUCTION = """\
+Version {version} of the schemas. All four are Delta tables in the store, partitioned by `tracker` and `project_key`;
+`spectral-edge query` sees them under these names. Null always means that the value is not known, never zero. `group` is
+a word of SQL, so write it in double quotes. Which regimes did each run go through?
+
+```sql
+select project, run_name, regime, count(*) as windows, min(step) as first_step, max(step) as last_step
+from gaps
+where "group" = 'total' and not short
+group by all
+order by project, run_name, first_step
+```
+
+Was it the gap that moved first, or the evaluation metric?
+
+```sql
+select run_name, weight_decay, "group", kind, onset_step, q_value, lead_steps, lead_low, lead_high
+from transitions join runs using (tracker, project, run_id, run_name)
+order by q_value
+```
+"""
+SETTINGS_INTRODUCTION = """\
+A flag comes first, then the environment (`SPECTRAL_EDGE_WINDOW` for `window`, and so on), then the file
+`spectral-edge.toml` in the working directory (`window = 10`), then the default.
+"""
+ABOUT = {
+    "runs": "One row for each audited run: what it is, how the audit went, and what came out.",
+    "inner_products": "The band (theory 2): inner products of updates, from which a later analysis with another window "
+    "is made without reading a checkpoint again.",
+    "gaps": "One row for each window and parameter group: the spectrum, its gap, how it moves, and the regime.",
+    "transitions": "One row for each change that passed its test.",
+}
+
+
+def tables_page() -> str:
+    """docs/tables.md."""
+    parts = [
+        GENERATED.format(source="spectral_edge/tables.py"),
+        "# The tables\n",
+        TABLES_INTRODUCTION.format(version=SCHEMA_VERSION),
+    ]
+    for name, schema in SCHEMAS.items():
+        parts += [f"## {name}\n", f"{ABOUT[name]}\n", "| column | type | unit | meaning |", "|---|---|---|---|"]
+        parts += [*(_column_row(field) for field in schema), ""]
+    return "\n".join(parts)
+
+
+def _column_row(field: pa.Field) -> str:
+    facts = {key.decode(): value.decode() for key, value in field.metadata.items()}
+    kind = str(field.type).replace("element", "item")
+    return f"| `{field.name}` | {kind} | {facts.get('unit', '')} | {_cell(facts['meaning'])} |"
+
+
+def cli_page() -> str:
+    """docs/cli.md: what `--help` prints."""
+    root = typer.main.get_command(app)
+    if not isinstance(root, TyperGroup):
+        raise TypeError(f"the command line should be a group of commands, not {type(root).__name__}")
+    parts = [GENERATED.format(source="pipelines/cli.py"), "# The command line\n", *_help_section()]
+    for name in root.commands:
+        parts += [f"## spectral-edge {name}\n", *_help_section(name)]
+    parts += [f"## Settings\n\n{SETTINGS_INTRODUCTION}", "| setting | default | values |", "|---|---|---|"]
+    parts += [_setting_row(name, field) for name, field in AuditSettings.model_fields.items()]
+    return "\n".join([*parts, ""])
+
+
+def _setting_row(name: str, field: FieldInfo) -> str:
+    default = "none" if field.default is None else str(field.default)
+    return f"| `{name}` | {_cell(default)} | {_cell(field.description or '')} |"
+
+
+def _help_section(*command: str) -> list[str]:
+    # In a process of its own: typer takes the width when it is imported.
+    done = subprocess.run(  # noqa: S603 - the command's own name
+        [sys.executable, "-c", "from pipelines.cli import main; main()", *command, "--help"],
+        env=os.environ
+        | {"TERMINAL_WIDTH": "100", "COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb", "PYTHONUTF8": "1"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    shown = [line.rstrip() for line in done.stdout.replace("-c", "spectral-edge", 1).strip("\n ").splitlines()]
+    return ["```text", *shown, "```\n"]
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def main() -> int:
+    """Write the pages, or with `--check` name those that are out of date."""
+    stale = []
+    for path, text in {DOCS / "tables.md": tables_page(), DOCS / "cli.md": cli_page()}.items():
+        if path.exists() and path.read_text() == text:
+            continue
+        stale.append(path)
+        if "--check" not in sys.argv:
+            path.write_text(text)
+    for path in stale:
+        sys.stdout.write(f"{path.relative_to(DOCS.parent)}\n")
+    return int(bool(stale) and "--check" in sys.argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

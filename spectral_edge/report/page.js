@@ -78,7 +78,7 @@
 
   const opened = () => single
     ? document.querySelector("section.run")
-    : document.querySelector("section.run:target");
+    : document.querySelector(`section.run[id="${CSS.escape(location.hash.slice(1))}"]`); // :target is not set yet at load
 
   const prepare = async (section) => {
     drawings.set(section, { groups: await unpacked(section), view: null, width: 0 });

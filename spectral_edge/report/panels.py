@@ -35,7 +35,8 @@ def panels(palette: Palette) -> list[alt.LayerChart]:
     """All panels from top to bottom, named by what they draw. Their data is named, not held."""
     p = palette
     sigma = f"Singular values {_SIGMA} (parameter units, log scale)"
-    change = _series("gram_change_relative", "linear", p, last=True)
+    # Short windows have no such change: a layer of their points would be empty, of which Vega complains.
+    change = _series("gram_change_relative", "linear", p, last=True)[:1]
     return [
         _changes(p),
         _regimes(p),

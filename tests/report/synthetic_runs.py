@@ -75,7 +75,7 @@ def gap_rows(group: str, made: np.ndarray, width: int, *, learning_rate: bool, b
                 "gap_ratio": float(ratios[k - 1]),
                 "overlap": np.abs(np.diag(cosines)).tolist(),
                 "rotation_degrees": float(np.degrees(np.arccos(min(angle, 1.0)))) if angle is not None else None,
-                "gram_change_relative": change,
+                "gram_change_relative": None if short else change,
                 "learning_rate": 1e-3 * min(1.0, (t + 1) / 10) if learning_rate else None,
                 "regime": regime,
                 "regime_reason": reason,

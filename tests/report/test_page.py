@@ -129,6 +129,15 @@ def test_a_chart_is_drawn_only_when_its_run_is_opened(show: Show, report: str) -
     assert len(browser.all("svg.marks")) == 2
 
 
+def test_a_link_to_a_run_opens_it_with_its_chart(show: Show, report: str) -> None:
+    """As someone opens it who was sent the address: nothing was clicked, the page is loaded at the run."""
+    browser = show(report)
+    address = browser.one(".row a").get_attribute("href")
+    browser.visit("about:blank").visit(str(address))
+    browser.wait("section.run:target svg.marks")
+    assert browser.complaints() == []
+
+
 def test_another_group_draws_another_chart(show: Show, single: str) -> None:
     browser = show(single)
     before = browser.wait("svg.marks").get_attribute("outerHTML")

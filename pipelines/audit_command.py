@@ -1,0 +1,88 @@
+"""`spectral-edge audit`: what a person sees of an audit, and the exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import typer
+
+from integrations.locate import locate
+from pipelines import progress
+from pipelines.prefect_server import PrefectServer, set_environment_defaults
+from pipelines.settings import AuditSettings
+from pipelines.terminal import exit_code, print_error, print_json, print_table
+from spectral_edge.errors import SpectralEdgeError
+
+
+class _Told(Protocol):
+    """What an audit or a forecast has to tell of one source."""
+
+    @property
+    def line(self) -> str: ...
+    @property
+    def has_failures(self) -> bool: ...
+    def as_json(self) -> dict[str, Any]: ...
+
+
+def audit_sources(sources: Sequence[str], settings: AuditSettings, *, as_json: bool) -> int:
+    """Audit each source by the Prefect flow, print what happened, and return the exit code.
+
+    Raises:
+        UsageError: A source that cannot be.
+    """
+    set_environment_defaults()
+    server = PrefectServer()
+    server.start()
+    _require_known(sources, settings)
+    with progress.showing() as display:
+        from pipelines.audit import run_audit  # noqa: PLC0415 - Prefect takes its settings when it is imported
+
+        server.wait(display.say)
+        return _tell(sources, lambda source: run_audit(source, settings), as_json=as_json)
+
+
+def forecast_sources(sources: Sequence[str], settings: AuditSettings, *, as_json: bool) -> int:
+    """Print what :func:`audit_sources` would do, and return the exit code that it would have by now.
+
+    Raises:
+        UsageError: A source that cannot be.
+    """
+    from pipelines.forecast import Forecast, forecast  # noqa: PLC0415 - an audit has no use for it
+
+    _require_known(sources, settings)
+
+    def look(source: str) -> Forecast:
+        found = forecast(source, settings)
+        if not as_json and found.rows:
+            print_table(list(found.rows[0]), found.rows)
+        for run in found.runs:
+            if run.error:
+                print_error(run.error)
+        return found
+
+    return _tell(sources, look, as_json=as_json)
+
+
+def _require_known(sources: Sequence[str], settings: AuditSettings) -> None:
+    for source in sources:
+        locate(source, tracking_uri=settings.tracking_address)
+
+
+def _tell(sources: Sequence[str], work: Callable[[str], _Told], *, as_json: bool) -> int:
+    code, told = 0, []
+    for source in sources:
+        try:
+            outcome = work(source)
+        except SpectralEdgeError as error:
+            print_error(f"{source}: {error}")
+            code = max(code, exit_code(error))
+            told.append({"source": source, "error": str(error)})
+            continue
+        code = max(code, int(outcome.has_failures))
+        told.append(outcome.as_json())
+        if not as_json:
+            typer.echo(outcome.line if len(sources) == 1 else f"{source}: {outcome.line}")
+    if as_json:
+        print_json({"sources": told})
+    return code

@@ -1,0 +1,175 @@
+"""The command line: which commands there are and what they take. What they do is in the modules they import.
+
+Those modules are imported inside the commands: torch, MLflow and Prefect take seconds, and `--help` needs none of them.
+
+Exit codes: 0 all is well, 1 a run failed or could not be reached, 2 the request was wrong.
+"""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.settings import load_settings
+from pipelines.terminal import exit_code, print_error
+from spectral_edge.errors import SpectralEdgeError, UsageError
+from spectral_edge.questions import QUESTIONS
+
+app = typer.Typer(
+    name="spectral-edge",
+    help="Audits the checkpoints of training runs: spectral gaps of parameter updates, and when they change.",
+    epilog="Start with: spectral-edge demo. Settings also come from SPECTRAL_EDGE_* variables and spectral-edge.toml.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Device(StrEnum):
+    """Where sums are formed."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Level(StrEnum):
+    """How much is written back to the runs."""
+
+    none = "none"
+    summary = "summary"
+    full = "full"
+
+
+TABLES = "Over tables runs, gaps, transitions, inner_products. Or the name of a question:"
+StoreOption = Annotated[
+    str | None, typer.Option(help="Folder or s3:// address of the tables. Default: ./spectral-edge-store.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
+SourcesArgument = Annotated[list[str], typer.Argument(help="mlflow:EXPERIMENT or dir:PATH.", metavar="SOURCE...")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"spectral-edge {version('spectral-edge')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(epilog="Examples: spectral-edge audit mlflow:my-experiment | spectral-edge audit dir:runs --dry-run")
+def audit(  # noqa: PLR0913, PLR0917 - one parameter a flag; typer fills them by name
+    sources: SourcesArgument,
+    store: StoreOption = None,
+    window: Annotated[int | None, typer.Option(help="Updates in a window, at least 3. Default: 10.")] = None,
+    lags: Annotated[int | None, typer.Option(help="Largest lag kept. Default: six windows.")] = None,
+    device: Annotated[Device | None, typer.Option(help="Default: auto, cuda where torch has it.")] = None,
+    metric: Annotated[str | None, typer.Option(help="Evaluation metric to compare with.")] = None,
+    annotate: Annotated[Level | None, typer.Option(help="What is written to the runs. Default: full.")] = None,
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow's address. Default: MLFLOW_TRACKING_URI.")] = None,
+    max_disk: Annotated[str | None, typer.Option(help="Room for downloads in flight. Default: 20GB.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Runs audited at once. Default: 1.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Audit again what the store holds already.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done, and its cost.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Audit the runs of each SOURCE: read checkpoints, store tables, write results back to the runs.
+
+    What the store holds already is not read again: a second audit of the same runs fetches and writes nothing.
+    """
+    settings = load_settings(
+        store=store,
+        window=window,
+        lags=lags,
+        device=device and device.value,
+        metric=metric,
+        annotate=annotate and annotate.value,
+        tracking_uri=tracking_uri,
+        max_disk=max_disk,
+        workers=workers,
+        force=force or None,
+    )
+    from pipelines.audit_command import audit_sources, forecast_sources  # noqa: PLC0415 - see above
+
+    work = forecast_sources if dry_run else audit_sources
+    raise typer.Exit(work(sources, settings, as_json=as_json))
+
+
+@app.command(
+    epilog='Example: spectral-edge query "select run_name, step, regime from gaps where \\"group\\" = \'total\'"'
+)
+def query(
+    sql: Annotated[str, typer.Argument(metavar="SQL", help=f"{TABLES} {', '.join(QUESTIONS)}.")],
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV on stdout.")] = False,
+) -> None:
+    """Answer one SQL query over the store. Nothing can be changed by it."""
+    if as_json and as_csv:
+        raise UsageError("use one of --json and --csv, not both.")
+    from pipelines.store_commands import print_query  # noqa: PLC0415 - see above
+
+    print_query(load_settings(store=store).store, sql, "json" if as_json else "csv" if as_csv else "table")
+
+
+@app.command(epilog="Example: spectral-edge runs --store s3://bucket/audits")
+def runs(store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """List the audited runs: status, regime, transitions, and what went wrong."""
+    from pipelines.store_commands import print_runs  # noqa: PLC0415 - see above
+
+    print_runs(load_settings(store=store).store, "json" if as_json else "table")
+
+
+@app.command(epilog="Example: spectral-edge report --output report.html")
+def report(
+    output: Annotated[Path, typer.Option(help="HTML file to write.")],
+    store: StoreOption = None,
+) -> None:
+    """Write one self-contained HTML page over all audited runs."""
+    from pipelines.store_commands import write_page  # noqa: PLC0415 - see above
+
+    write_page(load_settings(store=store).store, output)
+
+
+@app.command(epilog="Example: spectral-edge demo --folder spectral-edge-demo")
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where the demo keeps everything.")] = Path("spectral-edge-demo"),
+) -> None:
+    """Train small models that grok, log them to an embedded MLflow, audit them; about three minutes."""
+    from pipelines.demo import run_demo  # noqa: PLC0415 - see above
+
+    typer.echo(str(run_demo(folder)))
+
+
+@app.command(epilog="Example: spectral-edge doctor mlflow:my-experiment")
+def doctor(
+    sources: Annotated[list[str] | None, typer.Argument(help="Sources to ask.", metavar="[SOURCE...]")] = None,
+    store: StoreOption = None,
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow's address. Default: MLFLOW_TRACKING_URI.")] = None,
+) -> None:
+    """Check versions, GPU, store, trackers, disk and clock. Writes nothing."""
+    from pipelines.doctor import examine  # noqa: PLC0415 - see above
+
+    raise typer.Exit(examine(sources or [], load_settings(store=store, tracking_uri=tracking_uri)))
+
+
+def main() -> None:
+    """Entry point of the `spectral-edge` command: errors of ours are one line on stderr and an exit code."""
+    try:
+        app()
+    except SpectralEdgeError as error:
+        print_error(str(error))
+        sys.exit(exit_code(error))

@@ -1,0 +1,194 @@
+"""What an audit would do and cost: `--dry-run`. Nothing is fetched, nothing is written, Prefect is not started."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import torch
+
+from integrations.locate import locate
+from integrations.tracker import CheckpointRef, TrackedRun
+from pipelines.decisions import Action, Decision, Scope, decide
+from pipelines.fetching import bytes_to_read, plan_segments
+from pipelines.settings import AuditSettings
+from pipelines.wording import count_text, minutes_text, size_text
+from spectral_edge.errors import NotFoundError, SpectralEdgeError
+from spectral_edge.store import Store
+
+FETCH_BYTES_PER_SECOND: Final = 100e6
+"""Assumed of the way from an artifact store: MLflow's proxy on one machine gave 70 to 180 MB/s."""
+
+DISK_BYTES_PER_SECOND: Final = 1e9
+"""Assumed of the local disk."""
+
+LOOKING_REQUESTS: Final = 4
+"""To a tracker that is not local: the run's checkpoints, its metrics' names, a learning rate, an evaluation metric."""
+
+WRITING_REQUESTS: Final = {"none": 0, "summary": 3, "full": 12}
+"""Tags and note; with `full` also files and metrics, which go in batches of 1,000 points."""
+
+WRITTEN_BACK: Final = {
+    "none": "nothing",
+    "summary": "tags, note",
+    "full": "tags, note, metrics by training step, gap table, chart as PNG and HTML",
+}
+
+WORDS: Final[dict[Action, str]] = {
+    "audit": "be audited",
+    "update": "be updated from the store",
+    "nothing": "stay as it is",
+    "report_known_error": "fail as before",
+    "report_no_checkpoints": "have no checkpoints",
+}
+
+_PROBE_ROWS: Final = 32
+_PROBE_PARAMETERS: Final = 1 << 15
+_PROBE_SECONDS: Final = 0.2
+
+
+@dataclass(frozen=True)
+class RunForecast:
+    """What would be done to one run. `seconds` counts fetching and reading one after the other: an upper estimate."""
+
+    run_name: str
+    run_id: str
+    action: Action | None
+    checkpoints: int = 0
+    bytes_to_fetch: int = 0
+    bytes_to_read: int = 0
+    requests: int = 0
+    seconds: float = 0.0
+    written_back: str = "nothing"
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What an audit of one source would do and cost."""
+
+    source: str
+    runs: tuple[RunForecast, ...]
+
+    @property
+    def line(self) -> str:
+        """The totals, in one line."""
+        runs = self.runs
+        return (
+            f"{count_text(len(runs), 'run')}, {sum(run.action == 'audit' for run in runs)} to audit: "
+            f"{size_text(sum(run.bytes_to_fetch for run in runs))} to fetch, "
+            f"{size_text(sum(run.bytes_to_read for run in runs))} to read, "
+            f"{count_text(sum(run.requests for run in runs), 'request')}, "
+            f"{minutes_text(sum(run.seconds for run in runs))}; {self._written_back}. Nothing was fetched or written."
+        )
+
+    @property
+    def _written_back(self) -> str:
+        written = {run.written_back for run in self.runs} - {WRITTEN_BACK["none"]}
+        return f"each would get {written.pop()}" if written else "nothing to write back"
+
+    @property
+    def rows(self) -> list[dict[str, str]]:
+        """One row a run, for people."""
+        return [
+            {
+                "run": run.run_name,
+                "would": WORDS[run.action] if run.action else "cannot be looked at",
+                "checkpoints": str(run.checkpoints),
+                "to fetch": size_text(run.bytes_to_fetch),
+                "to read": size_text(run.bytes_to_read),
+                "requests": str(run.requests),
+                "time": minutes_text(run.seconds),
+            }
+            for run in self.runs
+        ]
+
+    @property
+    def has_failures(self) -> bool:
+        """Whether a run is known to fail, or could not be looked at."""
+        return any(run.error is not None for run in self.runs)
+
+    def as_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {"source": self.source, "runs": [asdict(run) for run in self.runs]}
+
+
+def forecast(source: str, settings: AuditSettings) -> Forecast:
+    """Look at the runs of `source`, and at the store if there is one.
+
+    Raises:
+        UsageError: A wrong source or setting.
+        NotFoundError: No such experiment or folder.
+        TransientError: The tracker did not answer.
+    """
+    tracker, selection = locate(source, tracking_uri=settings.tracking_address)
+    scope = Scope.of(tracker, settings, _store_if_there(settings.store))
+    rate = compute_rate(scope.analysis.lags, settings.torch_device())
+    return Forecast(source, tuple(_forecast_run(scope, run, rate) for run in tracker.runs(selection)))
+
+
+def compute_rate(lags: int, device: str) -> float:
+    """Bytes of float32 checkpoints that this machine sums into the band per second, measured for 0.2 s."""
+    rows = torch.zeros(_PROBE_ROWS + lags, _PROBE_PARAMETERS, dtype=torch.float64, device=device)
+    float((rows[:_PROBE_ROWS] @ rows.T)[0, 0])  # the first product pays for setting up threads or the GPU
+    started, products = time.monotonic(), 0
+    while time.monotonic() - started < _PROBE_SECONDS:
+        float((rows[:_PROBE_ROWS] @ rows.T)[0, 0])
+        products += 1
+    seconds = time.monotonic() - started
+    return products * _PROBE_ROWS * _PROBE_PARAMETERS * torch.float32.itemsize / seconds
+
+
+def _store_if_there(uri: str) -> Store | None:
+    try:
+        return Store.open(uri, create=False)
+    except NotFoundError:
+        return None
+
+
+def _forecast_run(scope: Scope, run: TrackedRun, rate: float) -> RunForecast:
+    try:
+        decision = decide(scope, run)
+        if decision.action == "audit":
+            return _forecast_audit(scope, run, decision, rate)
+    except SpectralEdgeError as error:
+        return RunForecast(run.key.run_name, run.key.run_id, None, error=str(error.of_run(run.key.run_name)))
+    level = scope.settings.annotate
+    writes = decision.action == "update"
+    return RunForecast(
+        run.key.run_name,
+        run.key.run_id,
+        decision.action,
+        checkpoints=len(decision.listing.checkpoints),
+        requests=0 if scope.tracker.capabilities.local_checkpoints or not writes else WRITING_REQUESTS[level],
+        written_back=WRITTEN_BACK[level] if writes else "nothing",
+        error=decision.known_error,
+    )
+
+
+def _forecast_audit(scope: Scope, run: TrackedRun, decision: Decision, rate: float) -> RunForecast:
+    refs, settings = decision.listing.checkpoints, scope.settings
+    to_fetch, to_read = _bytes(scope, refs)
+    is_local = scope.tracker.capabilities.local_checkpoints
+    files = sum(len(ref.files) for ref in refs)
+    return RunForecast(
+        run.key.run_name,
+        run.key.run_id,
+        decision.action,
+        checkpoints=len(refs),
+        bytes_to_fetch=to_fetch,
+        bytes_to_read=to_read,
+        requests=0 if is_local else LOOKING_REQUESTS + files + WRITING_REQUESTS[settings.annotate],
+        seconds=to_fetch / FETCH_BYTES_PER_SECOND + to_read / DISK_BYTES_PER_SECOND + to_read / rate,
+        written_back=WRITTEN_BACK[settings.annotate],
+    )
+
+
+def _bytes(scope: Scope, refs: tuple[CheckpointRef, ...]) -> tuple[int, int]:
+    sizes = [ref.size for ref in refs]
+    if scope.tracker.capabilities.local_checkpoints:
+        return 0, sum(sizes)
+    keep = scope.analysis.lags + 1
+    plan = plan_segments(sizes, keep, scope.settings.max_disk_per_run)
+    return sum(sizes), bytes_to_read(sizes, plan, keep)

@@ -1,0 +1,199 @@
+"""The way of one run: fetch, gram, analyse, store, write back. Plain functions; Prefect calls them from audit.py."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from integrations.annotations import annotation_of
+from integrations.tracker import CheckpointListing, RunState, TrackedRun, WriteReceipt
+from integrations.training_record import training_record
+from pipelines import progress
+from pipelines.decisions import NO_FINGERPRINT, Decision, Scope, decide
+from pipelines.fetching import Segment, fetch_segments
+from pipelines.results import RunResult
+from pipelines.spool import spool_folder
+from spectral_edge.analysis import Provenance, analyse_run, failed_run
+from spectral_edge.errors import CheckpointError, NoStepError, StoreError, TrajectoryError
+from spectral_edge.gram import Trajectory, TrajectoryPass
+from spectral_edge.series import TrainingRecord
+from spectral_edge.store import Store
+from spectral_edge.tables import RUNS, RunTables
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the audits of all runs of a source share: what is asked, where it is kept, where it is computed."""
+
+    scope: Scope
+    store: Store
+    device: str
+
+
+@dataclass
+class _Costs:
+    """What reading a run has cost so far."""
+
+    bytes_fetched: int = 0
+    bytes_read: int = 0
+    seconds_fetch: float = 0.0
+    seconds_gram: float = 0.0
+
+
+def audit_one(job: Job, run: TrackedRun) -> RunResult:
+    """Do to `run` what has to be done. Failures of its content are recorded in the store before they are raised.
+
+    Raises:
+        TerminalError: The run cannot be audited.
+        TransientError: It may work later.
+    """
+    try:
+        decision = decide(job.scope, run)
+    except NoStepError as error:
+        _record_failure(job, run, Provenance(NO_FINGERPRINT, run.state, run.url), error)
+        raise
+    listing = decision.listing
+    result = RunResult(
+        run.key.run_name, run.key.run_id, "unchanged", checkpoints=len(listing.checkpoints), warnings=listing.warnings
+    )
+    if decision.action == "report_no_checkpoints":
+        return replace(result, outcome="no_checkpoints")
+    if decision.action == "report_known_error":
+        return replace(result, outcome="failed", error=decision.known_error, known=True)
+    if decision.action == "audit":
+        return _audit(job, run, decision, result)
+    if decision.action == "update":
+        return _update(job, run, result)
+    return result
+
+
+def _audit(job: Job, run: TrackedRun, decision: Decision, result: RunResult) -> RunResult:
+    costs = _Costs()
+    try:
+        record = _record(job, run, decision.listing)  # before the reading, which takes longer than a refused `metric`
+        trajectory = _read(job, run, decision, costs)
+        tables = analyse_run(run.key, trajectory, record, job.scope.analysis, _provenance(run, decision, costs))
+    except (CheckpointError, TrajectoryError) as error:
+        _record_failure(job, run, _provenance(run, decision, costs), error)
+        raise
+    job.store.write_run(tables)
+    return replace(
+        _write_back(job, run, result),
+        outcome="audited",
+        bytes_fetched=costs.bytes_fetched,
+        bytes_read=costs.bytes_read,
+    )
+
+
+def _update(job: Job, run: TrackedRun, result: RunResult) -> RunResult:
+    tables = job.store.read_run(run.key)
+    if tables is not None and tables.summary["state"] != run.state:
+        job.store.write_run(_with_state(tables, run.state))
+    return replace(_write_back(job, run, result), outcome="updated")
+
+
+def _write_back(job: Job, run: TrackedRun, result: RunResult) -> RunResult:
+    """Annotate the run from the stored tables: after a kill between storing and writing back nothing else is left."""
+    tables = job.store.read_run(run.key)
+    if tables is None:
+        raise StoreError(
+            "the rows just stored are gone: another process has taken them back.",
+            run=run.key.run_name,
+            file=job.store.location.root,
+            next_step="run the same command again.",
+        )
+    receipt = _annotate(job, run, tables)
+    summary = tables.summary
+    return replace(
+        result,
+        regime=summary["regime"],
+        transitions=summary["transitions"] or 0,
+        writes=receipt.metric_points + receipt.files,
+        warnings=(*(summary["warnings"] or ()), *receipt.warnings),
+    )
+
+
+def _with_state(tables: RunTables, state: RunState) -> RunTables:
+    index = RUNS.get_field_index("state")
+    column = pa.array([state], RUNS.field(index).type)
+    return replace(tables, runs=tables.runs.set_column(index, RUNS.field(index), column))
+
+
+def _annotate(job: Job, run: TrackedRun, tables: RunTables) -> WriteReceipt:
+    level = job.scope.settings.annotate
+    if level == "none":
+        return WriteReceipt(0, 0, 0)
+    annotation = annotation_of(tables, level=level)
+    return job.scope.tracker.annotate(run, annotation, replace=_may_replace(job.scope, run))
+
+
+def _may_replace(scope: Scope, run: TrackedRun) -> bool:
+    """Whether metrics of an earlier audit may be written over: when told so, and when the run has only grown.
+
+    Under the same settings an earlier audit's points are the same but for what depends on the whole run.
+    """
+    state = scope.tracker.annotation_state(run)
+    return scope.settings.force or (state is not None and state.settings_hash == scope.analysis.hash)
+
+
+def _read(job: Job, run: TrackedRun, decision: Decision, costs: _Costs) -> Trajectory:
+    """Fetch and read the checkpoints; `costs` grows while it happens, so that a failure can tell them too."""
+    scope, refs = job.scope, decision.listing.checkpoints
+    is_local = scope.tracker.capabilities.local_checkpoints
+    n_bytes = sum(ref.size for ref in refs)
+    shown = progress.current().run_started(run.key, len(refs), 0 if is_local else n_bytes, n_bytes)
+
+    def on_bytes(n_read: int) -> None:
+        costs.bytes_read += n_read
+        shown.read(n_read)
+
+    with spool_folder(scope.settings.spool, decision.fingerprint[:12]) as folder:
+        trajectory_pass = TrajectoryPass(scope.analysis, job.device, scratch=folder)
+        segments = fetch_segments(
+            scope.tracker,
+            run,
+            refs,
+            keep=scope.analysis.lags + 1,
+            max_disk=scope.settings.max_disk_per_run,
+            folder=folder,
+            on_fetched=shown.fetched,
+        )
+        with closing(segments):
+            for segment in segments:
+                _add_costs(costs, segment)
+                started = time.monotonic()
+                trajectory_pass.extend(segment.old, segment.new, on_bytes)
+                costs.seconds_gram += time.monotonic() - started
+        return trajectory_pass.result()
+
+
+def _add_costs(costs: _Costs, segment: Segment) -> None:
+    costs.seconds_fetch += segment.seconds_waited
+    costs.bytes_fetched += segment.bytes_fetched
+
+
+def _record(job: Job, run: TrackedRun, listing: CheckpointListing) -> TrainingRecord:
+    steps = [ref.step for ref in listing.checkpoints]
+    return training_record(job.scope.tracker, run, steps, metric=job.scope.analysis.metric)
+
+
+def _provenance(run: TrackedRun, decision: Decision, costs: _Costs) -> Provenance:
+    return Provenance(
+        decision.fingerprint,
+        run.state,
+        run.url,
+        warnings=decision.listing.warnings,
+        bytes_read=costs.bytes_read,
+        seconds_fetch=costs.seconds_fetch,
+        seconds_gram=costs.seconds_gram,
+    )
+
+
+def _record_failure(
+    job: Job, run: TrackedRun, provenance: Provenance, error: CheckpointError | TrajectoryError
+) -> None:
+    error.of_run(run.key.run_name)
+    job.store.write_run(failed_run(run.key, error, job.scope.analysis, provenance))

@@ -1,0 +1,98 @@
+"""What an audit says of itself: one result a run, and their sum."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from pipelines.wording import count_text, size_text
+from spectral_edge.errors import SpectralEdgeError
+from spectral_edge.tables import RunKey
+
+Outcome = Literal["audited", "updated", "unchanged", "no_checkpoints", "failed"]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What was done to one run.
+
+    Attributes:
+        outcome: `audited` (its checkpoints were read), `updated` (its state and annotations, from the stored tables),
+            `unchanged` (nothing was fetched or written), `no_checkpoints` (there is nothing to audit) or `failed`.
+        regime: Regime of group total in the last full window, where the run was audited.
+        bytes_fetched: Bytes copied to this machine's disk.
+        bytes_read: Bytes of checkpoints read.
+        writes: Metric points and files written to the run.
+        error: What went wrong, to which file, and what to do.
+        known: Whether that error was in the store already: the checkpoints are the same, so they were not read again.
+        traceback: Set when the error is not one of ours: a defect to report.
+    """
+
+    run_name: str
+    run_id: str
+    outcome: Outcome
+    checkpoints: int = 0
+    regime: str | None = None
+    transitions: int = 0
+    bytes_fetched: int = 0
+    bytes_read: int = 0
+    writes: int = 0
+    error: str | None = None
+    known: bool = False
+    warnings: tuple[str, ...] = ()
+    traceback: str | None = None
+
+    @classmethod
+    def failure(cls, key: RunKey, error: SpectralEdgeError, *, checkpoints: int = 0) -> RunResult:
+        """The result of a run that ended with one of our errors."""
+        return cls(key.run_name, key.run_id, "failed", checkpoints=checkpoints, error=str(error.of_run(key.run_name)))
+
+    @property
+    def line(self) -> str:
+        """One line for people."""
+        if self.outcome == "failed":
+            return f"{self.error}{' (as before; nothing was read)' if self.known else ''}"
+        if self.outcome == "no_checkpoints":
+            return f"{self.run_name}: no checkpoints"
+        found = f", regime {self.regime}, {count_text(self.transitions, 'transition')}" if self.regime else ""
+        return f"{self.run_name}: {self.outcome}, {count_text(self.checkpoints, 'checkpoint')}{found}"
+
+
+@dataclass(frozen=True)
+class AuditSummary:
+    """The results of all runs of one source."""
+
+    source: str
+    runs: tuple[RunResult, ...]
+
+    @property
+    def has_failures(self) -> bool:
+        """Whether a run did not get through."""
+        return any(run.outcome == "failed" for run in self.runs)
+
+    @property
+    def line(self) -> str:
+        """One line for people: what was found, and what it cost."""
+        fetched = sum(run.bytes_fetched for run in self.runs)
+        writes = sum(run.writes for run in self.runs)
+        known = sum(run.known for run in self.runs)
+        news = [
+            self._counted("audited", "audited"),
+            self._counted("updated", "updated from the store"),
+            _counted(sum(run.outcome == "failed" for run in self.runs) - known, "failed"),
+        ]
+        rest = [_counted(known, "still failing"), self._counted("no_checkpoints", "without checkpoints")]
+        parts = [", ".join(filter(None, news)) or "nothing new", *filter(None, rest)]
+        cost = f"{size_text(fetched)} fetched, {count_text(writes, 'write')}"
+        return f"{count_text(len(self.runs), 'run')}, {', '.join(parts)}: {cost}."
+
+    def _counted(self, outcome: Outcome, words: str) -> str:
+        return _counted(sum(run.outcome == outcome for run in self.runs), words)
+
+    def as_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {"source": self.source, "runs": [asdict(run) for run in self.runs]}
+
+
+def _counted(number: int, words: str) -> str:
+    return f"{number:,} {words}" if number else ""

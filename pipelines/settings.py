@@ -1,0 +1,146 @@
+"""What an audit can be told: flags, then the environment, then `spectral-edge.toml`, then defaults.
+
+The settings that change a number are handed on as :class:`spectral_edge.settings.Settings`; all others say where
+things are kept, what is written back, and how much of the machine may be used.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import ByteSize, Field, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from spectral_edge.errors import UsageError
+from spectral_edge.settings import Settings
+
+TOML_FILE: Final = Path("spectral-edge.toml")
+ENVIRONMENT_PREFIX: Final = "SPECTRAL_EDGE_"
+
+
+class AuditSettings(BaseSettings):
+    """Everything an audit can be told. The description of a field says which values it takes."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX,
+        env_ignore_empty=True,
+        toml_file=TOML_FILE,
+        extra="forbid",
+        frozen=True,
+    )
+
+    store: str = Field("spectral-edge-store", min_length=1, description="a folder or an s3:// address")
+    window: int = Field(10, ge=3, description="a whole number of updates, at least 3")
+    lags: int = Field(0, ge=0, description="a whole number, at least `window`; 0 means six times `window`")
+    false_alarm_rate: float = Field(0.05, gt=0, lt=1, description="a number between 0 and 1")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto, cpu or cuda")
+    metric: str | None = Field(None, min_length=1, description="the name of a metric that the runs logged")
+    annotate: Literal["none", "summary", "full"] = Field("full", description="none, summary or full")
+    workers: int = Field(1, ge=1, le=64, description="a whole number of runs at once, 1 to 64")
+    max_disk: ByteSize = Field(ByteSize(20_000_000_000), gt=0, description="a size such as 20GB or 500MiB")
+    spool: Path = Field(Path("spectral-edge-spool"), description="a folder for downloads in flight")
+    tracking_uri: SecretStr | None = Field(
+        None, min_length=1, description="the address of an MLflow server or database"
+    )
+    force: bool = Field(False, description="true or false")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """First wins: flags, environment, `spectral-edge.toml` of the working directory."""
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    def analysis(self) -> Settings:
+        """The settings that change a number.
+
+        Raises:
+            UsageError: `lags` is smaller than `window`.
+        """
+        return Settings(window=self.window, lags=self.lags, false_alarm_rate=self.false_alarm_rate, metric=self.metric)
+
+    @property
+    def tracking_address(self) -> str | None:
+        """`tracking_uri` as the tracker needs it; it may hold a password, and Prefect records settings."""
+        return None if self.tracking_uri is None else self.tracking_uri.get_secret_value()
+
+    @property
+    def max_disk_per_run(self) -> int:
+        """Bytes that the downloads of one run may take, so that all runs at once stay within `max_disk`."""
+        return self.max_disk // self.workers
+
+    def torch_device(self) -> str:
+        """`cpu` or `cuda`: what `device` comes to on this machine.
+
+        Raises:
+            UsageError: `cuda` was asked for, and torch has none.
+        """
+        import torch  # noqa: PLC0415 - takes seconds, and only an audit needs it
+
+        if self.device == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise UsageError(
+                f"`device` is cuda, but torch {torch.__version__} finds no CUDA device.",
+                next_step="use --device auto, or install a torch build that knows this machine's GPU.",
+            )
+        return self.device
+
+
+def load_settings(**flags: object) -> AuditSettings:
+    """The settings of this call; flags that are None were not given.
+
+    Raises:
+        UsageError: A value out of range, an unknown key in `spectral-edge.toml`, or a file that is not TOML.
+    """
+    given = {key: value for key, value in flags.items() if value is not None}
+    try:
+        settings = AuditSettings(**given)  # type: ignore[arg-type]  # checked by pydantic, value by value
+    except ValidationError as error:
+        raise _usage_error(error.errors(include_url=False)[0], given) from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"is not valid TOML: {error}.", file=str(TOML_FILE)) from None
+    settings.analysis()
+    return settings
+
+
+def _usage_error(error: ErrorDetails, flags: dict[str, object]) -> UsageError:
+    key = str(error["loc"][0])
+    field = AuditSettings.model_fields.get(key)
+    if field is None:
+        return _unknown_key(key)
+    return UsageError(f"`{key}` must be {field.description}, got {_shown(error['input'])} ({_origin(key, flags)}).")
+
+
+def _unknown_key(key: str) -> UsageError:
+    known = sorted(AuditSettings.model_fields)
+    close = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean `{close[0]}`?" if close else f"known keys are {', '.join(known)}."
+    return UsageError(f"no setting is called `{key}`.", file=str(TOML_FILE), next_step=hint)
+
+
+def _origin(key: str, flags: dict[str, object]) -> str:
+    variable = f"{ENVIRONMENT_PREFIX}{key.upper()}"
+    if key in flags:
+        return f"flag --{key.replace('_', '-')}"
+    return f"environment variable {variable}" if os.environ.get(variable) else f"file {TOML_FILE}"
+
+
+def _shown(value: Any) -> str:
+    return repr(value) if isinstance(value, str | int | float | bool) else f"a {type(value).__name__}"

@@ -1,0 +1,58 @@
+"""`spectral-edge query`, `runs` and `report`: what is read from a store."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Final, Literal
+
+import typer
+
+from pipelines.terminal import print_csv, print_table
+from spectral_edge.json_rows import to_json_rows
+from spectral_edge.query import query
+from spectral_edge.store import Store
+
+Form = Literal["table", "json", "csv"]
+
+RUNS_SQL: Final = """
+select project, run_name, status, state, checkpoints, step_last, regime, transitions, audited_at, error
+from runs order by project, run_name, run_id
+"""
+
+
+def print_query(store: str, sql: str, form: Form) -> None:
+    """Print the answer to `sql` on stdout.
+
+    Raises:
+        UsageError: SQL that is wrong, or that would change or read something other than the tables.
+        NotFoundError: There is no store.
+    """
+    answer = query(Store.open(store, create=False), sql)
+    rows = to_json_rows(answer)
+    if form == "json":
+        typer.echo(rows)
+        return
+    show = print_csv if form == "csv" else print_table
+    show(answer.column_names, json.loads(rows))
+
+
+def print_runs(store: str, form: Form) -> None:
+    """Print one row for each audited run.
+
+    Raises:
+        NotFoundError: There is no store.
+    """
+    print_query(store, RUNS_SQL, form)
+
+
+def write_page(store: str, output: Path) -> None:
+    """Write the report of all runs to `output`, and print its path.
+
+    Raises:
+        NotFoundError: There is no store.
+    """
+    from spectral_edge.report import write_report  # noqa: PLC0415 - charts take seconds to import; a query has none
+
+    write_report(Store.open(store, create=False), output)
+    typer.echo(output)

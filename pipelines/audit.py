@@ -55,7 +55,7 @@ def audit_run(job: Job, run: TrackedRun) -> RunResult | State[RunResult]:
         result = audit_one(job, run)
     except TerminalError as error:
         result = RunResult.failure(run.key, error)
-    if result.outcome == "failed":
+    if result.is_failure:
         return Failed(message=result.error, data=result)
     return result
 
@@ -93,6 +93,8 @@ def prepare(source: str, settings: AuditSettings) -> tuple[Job, list[TrackedRun]
     device = settings.torch_device()
     tracker, selection = locate(source, tracking_uri=settings.tracking_address)
     store = Store.open(settings.store)
+    if store.location.is_local:
+        store.sweep()  # rows of an audit that was killed before it could delete those of the audit before it
     return Job(Scope.of(tracker, settings, store), store, device), list(tracker.runs(selection))
 
 

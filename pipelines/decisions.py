@@ -55,7 +55,7 @@ class Decision:
             date from the stored tables; the others do nothing.
         listing: The run's checkpoints.
         fingerprint: Identifies them.
-        known_error: The error that the store holds, for `report_known_error`.
+        known_error: The error that the store holds: the run failed, or some of its groups end early.
     """
 
     action: Action
@@ -88,7 +88,8 @@ def decide(scope: Scope, run: TrackedRun) -> Decision:
     if stored.status == "failed":
         return Decision("report_known_error", listing, digest, known_error=stored.error)
     is_current = scope.states[identity(run)] == run.state and _is_annotated(scope, run, digest)
-    return Decision("nothing" if is_current else "update", listing, digest)
+    known_error = stored.error and f"run {run.key.run_name}: {stored.error}"
+    return Decision("nothing" if is_current else "update", listing, digest, known_error)
 
 
 def identity(run: TrackedRun) -> RunIdentity:

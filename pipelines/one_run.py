@@ -67,7 +67,9 @@ def audit_one(job: Job, run: TrackedRun) -> RunResult:
         return _audit(job, run, decision, result)
     if decision.action == "update":
         return _update(job, run, result)
-    return result
+    return (
+        replace(result, outcome="partial", error=decision.known_error, known=True) if decision.known_error else result
+    )
 
 
 def _audit(job: Job, run: TrackedRun, decision: Decision, result: RunResult) -> RunResult:
@@ -80,19 +82,15 @@ def _audit(job: Job, run: TrackedRun, decision: Decision, result: RunResult) -> 
         _record_failure(job, run, _provenance(run, decision, costs), error)
         raise
     job.store.write_run(tables)
-    return replace(
-        _write_back(job, run, result),
-        outcome="audited",
-        bytes_fetched=costs.bytes_fetched,
-        bytes_read=costs.bytes_read,
-    )
+    done = _write_back(job, run, replace(result, outcome="audited"))
+    return replace(done, bytes_fetched=costs.bytes_fetched, bytes_read=costs.bytes_read)
 
 
 def _update(job: Job, run: TrackedRun, result: RunResult) -> RunResult:
     tables = job.store.read_run(run.key)
     if tables is not None and tables.summary["state"] != run.state:
         job.store.write_run(_with_state(tables, run.state))
-    return replace(_write_back(job, run, result), outcome="updated")
+    return _write_back(job, run, replace(result, outcome="updated"))
 
 
 def _write_back(job: Job, run: TrackedRun, result: RunResult) -> RunResult:
@@ -109,6 +107,8 @@ def _write_back(job: Job, run: TrackedRun, result: RunResult) -> RunResult:
     summary = tables.summary
     return replace(
         result,
+        outcome="partial" if summary["status"] == "partial" else result.outcome,
+        error=summary["error"] and f"run {run.key.run_name}: {summary['error']}",
         regime=summary["regime"],
         transitions=summary["transitions"] or 0,
         writes=receipt.metric_points + receipt.files,
@@ -127,16 +127,7 @@ def _annotate(job: Job, run: TrackedRun, tables: RunTables) -> WriteReceipt:
     if level == "none":
         return WriteReceipt(0, 0, 0)
     annotation = annotation_of(tables, level=level)
-    return job.scope.tracker.annotate(run, annotation, replace=_may_replace(job.scope, run))
-
-
-def _may_replace(scope: Scope, run: TrackedRun) -> bool:
-    """Whether metrics of an earlier audit may be written over: when told so, and when the run has only grown.
-
-    Under the same settings an earlier audit's points are the same but for what depends on the whole run.
-    """
-    state = scope.tracker.annotation_state(run)
-    return scope.settings.force or (state is not None and state.settings_hash == scope.analysis.hash)
+    return job.scope.tracker.annotate(run, annotation, replace=job.scope.settings.force)
 
 
 def _read(job: Job, run: TrackedRun, decision: Decision, costs: _Costs) -> Trajectory:

@@ -86,7 +86,7 @@ class Lines(Silent):
 
     def run_ended(self, result: RunResult) -> None:
         """One line, unless nothing was done."""
-        if result.outcome == "failed":
+        if result.is_failure:
             print_line(self._console, "error:", "bold red", result.line)
         elif result.outcome != "unchanged":
             self._print(result.line)

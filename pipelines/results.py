@@ -9,7 +9,7 @@ from pipelines.wording import count_text, size_text
 from spectral_edge.errors import SpectralEdgeError
 from spectral_edge.tables import RunKey
 
-Outcome = Literal["audited", "updated", "unchanged", "no_checkpoints", "failed"]
+Outcome = Literal["audited", "updated", "unchanged", "no_checkpoints", "partial", "failed"]
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,8 @@ class RunResult:
 
     Attributes:
         outcome: `audited` (its checkpoints were read), `updated` (its state and annotations, from the stored tables),
-            `unchanged` (nothing was fetched or written), `no_checkpoints` (there is nothing to audit) or `failed`.
+            `unchanged` (nothing was fetched or written), `no_checkpoints` (there is nothing to audit), `partial`
+            (audited, but some groups end early, see `error`) or `failed`.
         regime: Regime of group total in the last full window, where the run was audited.
         bytes_fetched: Bytes copied to this machine's disk.
         bytes_read: Bytes of checkpoints read.
@@ -48,9 +49,14 @@ class RunResult:
         return cls(key.run_name, key.run_id, "failed", checkpoints=checkpoints, error=str(error.of_run(key.run_name)))
 
     @property
+    def is_failure(self) -> bool:
+        """Whether the run, or a part of it, did not get through."""
+        return self.outcome in {"failed", "partial"}
+
+    @property
     def line(self) -> str:
         """One line for people."""
-        if self.outcome == "failed":
+        if self.is_failure:
             return f"{self.error}{' (as before; nothing was read)' if self.known else ''}"
         if self.outcome == "no_checkpoints":
             return f"{self.run_name}: no checkpoints"
@@ -68,7 +74,7 @@ class AuditSummary:
     @property
     def has_failures(self) -> bool:
         """Whether a run did not get through."""
-        return any(run.outcome == "failed" for run in self.runs)
+        return any(run.is_failure for run in self.runs)
 
     @property
     def line(self) -> str:
@@ -79,7 +85,8 @@ class AuditSummary:
         news = [
             self._counted("audited", "audited"),
             self._counted("updated", "updated from the store"),
-            _counted(sum(run.outcome == "failed" for run in self.runs) - known, "failed"),
+            _counted(sum(run.outcome == "partial" and not run.known for run in self.runs), "audited in part"),
+            _counted(sum(run.outcome == "failed" and not run.known for run in self.runs), "failed"),
         ]
         rest = [_counted(known, "still failing"), self._counted("no_checkpoints", "without checkpoints")]
         parts = [", ".join(filter(None, news)) or "nothing new", *filter(None, rest)]

@@ -132,6 +132,10 @@ def write_bad_runs(root: Path) -> dict[str, str]:
     write_safetensors(root / "only_two", random_walk(2))
     shapes = [{name: (*shape[:-1], shape[-1] + index) for name, shape in SHAPES.items()} for index in range(6)]
     write_safetensors(root / "changing_shapes", [random_walk(1, shapes=shape)[0] for shape in shapes])
+    later = random_walk(12)
+    for tensors in later[8:]:
+        tensors["embedding.weight"] = torch.zeros(11, 8)
+    write_safetensors(root / "embedding_grows", later)
     for path in write_safetensors(root / "without_steps", random_walk(6)):
         path.rename(path.with_name("abcdef"[int(path.stem[5:]) // 100] + ".safetensors"))
     code = write_torch(root / "pickled_code", random_walk(6))
@@ -143,6 +147,7 @@ def write_bad_runs(root: Path) -> dict[str, str]:
         "identical": "step_500.safetensors",
         "only_two": "step_100.safetensors",
         "changing_shapes": "step_100.safetensors",
+        "embedding_grows": "step_800.safetensors",
         "without_steps": ".safetensors",
         "pickled_code": code[5].name,
     }

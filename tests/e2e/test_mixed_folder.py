@@ -19,6 +19,8 @@ from command_line import (
 )
 
 GOOD = {"good_safetensors", "good_torch"}
+IN_PART = {"embedding_grows"}
+"""Bad runs whose other groups, and whose checkpoints before the change, are audited all the same."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,9 @@ def test_good_runs_are_done_and_bad_runs_are_not(story: Story) -> None:
     assert story.first.code == 1
     [source] = story.first.json["sources"]
     outcomes = {run["run_name"]: run["outcome"] for run in source["runs"]}
-    assert outcomes == dict.fromkeys(GOOD, "audited") | dict.fromkeys(story.named, "failed")
+    assert outcomes == (
+        dict.fromkeys(GOOD, "audited") | dict.fromkeys(story.named, "failed") | dict.fromkeys(IN_PART, "partial")
+    )
 
 
 def test_every_error_is_one_line_that_names_run_and_file(story: Story) -> None:
@@ -87,14 +91,15 @@ def test_pickled_code_was_not_executed(story: Story) -> None:
 def test_failures_are_in_the_store(story: Story) -> None:
     rows = story.command.run("runs", "--json").json
     status = {row["run_name"]: row["status"] for row in rows}
-    assert status == dict.fromkeys(GOOD, "ok") | dict.fromkeys(story.named, "failed")
+    failed = dict.fromkeys(story.named, "failed") | dict.fromkeys(IN_PART, "partial")
+    assert status == dict.fromkeys(GOOD, "ok") | failed
     assert all(row["error"] for row in rows if row["run_name"] in story.named)
 
 
 def test_the_second_audit_does_nothing_and_says_so_in_one_line(story: Story) -> None:
     assert story.files_after_second
     assert story.second.code == 1
-    assert story.second.out == "10 runs, nothing new, 8 still failing: 0 bytes fetched, 0 writes.\n"
+    assert story.second.out == "11 runs, nothing new, 9 still failing: 0 bytes fetched, 0 writes.\n"
     assert len(story.second.errors) == len(story.named)
 
 
@@ -103,7 +108,7 @@ def test_nothing_is_left_in_the_working_directory(story: Story) -> None:
 
 
 def test_queries_come_as_json_csv_and_table(story: Story) -> None:
-    sql = "select run_name, count(*) as n, list(step)[:2] as steps from gaps group by all order by all limit 1"
+    sql = "select run_name, count(*) as n, list(step)[:2] as steps from gaps where run_name = 'good_safetensors' group by all"
     [row] = story.command.run("query", "--json", sql).json
     assert row["run_name"] == "good_safetensors"
     assert row["n"] > 0

@@ -77,7 +77,9 @@ RUNS: Final = pa.schema(
         _column("step_last", _INT, "training step of the last checkpoint", "optimizer steps"),
         _column("regime", _TEXT, "regime of group total in the last full window"),
         _column("transitions", _INT, "transitions reported over all groups"),
-        _column("stretches_tested", _INT, "stretches of updates tested for changes; 0: too few checkpoints for any test"),
+        _column(
+            "stretches_tested", _INT, "stretches of updates tested for changes; 0: too few checkpoints for any test"
+        ),
         _column("optimizer", _TEXT, "optimizer named in the run's parameters; null when not logged"),
         _column("weight_decay", _REAL, "weight decay from the run's parameters; null when not logged"),
         _column("metric_name", _TEXT, "evaluation metric used for lead_steps; null when none was found"),

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from spectral_edge import blocks
+from spectral_edge.band import Matrix
 from spectral_edge.errors import (
     NonFiniteError,
     ShapeChangeError,
@@ -23,7 +24,7 @@ from spectral_edge.errors import (
 from spectral_edge.gram import LocalCheckpoint, Trajectory, TrajectoryPass
 from spectral_edge.groups import cells, group_of_names
 from spectral_edge.settings import Settings
-from spectral_edge.windows import windows
+from spectral_edge.windows import Windows, windows
 from tests.spectral.trajectories import band_of, random_states, trained_states, update_matrix, write_checkpoints
 
 SHAPES = {
@@ -46,6 +47,26 @@ def passed(checkpoints: list[LocalCheckpoint], settings: Settings, cuts: tuple[i
     return run.result()
 
 
+def agrees_with_svd(found: Windows, row: int, updates: Matrix, end: int, width: int) -> None:
+    """sigma, k*, gap, ||dG|| and overlap of one window against LAPACK's SVD of X."""
+    window = updates[max(0, end - width + 1) : end + 1]
+    _, exact, directions = np.linalg.svd(window, full_matrices=False)
+    visible = int((exact >= 1e-4 * exact[0]).sum())
+    np.testing.assert_allclose(found.singular_values[row, :visible], exact[:visible], rtol=1e-6)
+    if visible < len(window) or end < width:
+        return
+    ratios = exact[:-1] / exact[1:]
+    k = int(found.k_star[row])
+    assert ratios[k - 1] >= ratios.max() * (1 - 1e-6)
+    np.testing.assert_allclose(found.scalars["gap_ratio"][row], ratios[k - 1], rtol=1e-6)
+    np.testing.assert_allclose(found.scalars["gap"][row], exact[k - 1] - exact[k], rtol=1e-6, atol=1e-6 * exact[0])
+    before = updates[end - width : end]
+    change = np.linalg.norm(window @ window.T - before @ before.T)
+    np.testing.assert_allclose(found.scalars["gram_change"][row], change, rtol=1e-6)
+    overlap = np.abs(np.einsum("jp,jp->j", np.linalg.svd(before, full_matrices=False)[2], directions))
+    np.testing.assert_allclose(found.overlap[row], overlap, atol=1e-5)
+
+
 @pytest.mark.parametrize("shards", [1, 3])
 @pytest.mark.parametrize("kind", ["random", "trained"])
 def test_every_group_agrees_with_brute_force(tmp_path: Path, kind: str, shards: int) -> None:
@@ -59,12 +80,7 @@ def test_every_group_agrees_with_brute_force(tmp_path: Path, kind: str, shards: 
         assert band.n_parameters == updates.shape[1]
         found = windows(band, settings)
         for row, end in enumerate(found.ends):
-            window = updates[max(0, end - 7) : end + 1]
-            exact = np.linalg.svd(window, compute_uv=False)
-            got = found.singular_values[row, : len(window)]
-            visible = exact >= 1e-4 * exact[0]
-            visible[min(window.shape) :] = False
-            np.testing.assert_allclose(got[: len(exact)][visible[: len(exact)]], exact[visible], rtol=1e-6)
+            agrees_with_svd(found, row, updates, int(end), width=8)
 
 
 def test_small_singular_values_survive_beside_a_large_one(tmp_path: Path) -> None:

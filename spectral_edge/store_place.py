@@ -60,8 +60,9 @@ def _create(location: StoreLocation, writing: Callable[[], AbstractContextManage
     with writing():
         for name in DETAILS:
             delta.create_table(location, name)
-        # In this order: who creates the same store at this moment creates `runs` before it writes a row.
-        in_use = any(delta.open_table(location, name).version() > 0 for name in DETAILS)
+        # In this order: who creates the same store at this moment creates `runs` before it writes a row. The version
+        # would not tell: two creators on S3 can make an empty table of version 1 between them.
+        in_use = any(delta.open_table(location, name).file_uris() for name in DETAILS)
         if in_use and not delta.table_exists(location, "runs"):
             raise _damaged(location, "runs")
         delta.create_table(location, "runs")

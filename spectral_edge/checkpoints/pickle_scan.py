@@ -98,10 +98,13 @@ def _walk(stream: io.BytesIO, contents: PickleContents) -> None:
         ValueError: Not a pickle, or a longer one than is looked at.
     """
     stack = _Stack(contents)
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
-        if count >= _MOST_OPCODES:
-            raise ValueError(f"more than {_MOST_OPCODES} opcodes, the most that is read from a torch file")
-        stack.follow(opcode, argument)
+    try:
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
+            if count >= _MOST_OPCODES:
+                raise ValueError(f"more than {_MOST_OPCODES} opcodes, the most that is read from a torch file")
+            stack.follow(opcode, argument)
+    except DeprecationWarning as warning:  # raised where warnings are errors: a text with an escape that Python has not
+        raise ValueError(str(warning)) from warning
 
 
 def _may_name(name: str) -> bool:

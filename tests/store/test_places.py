@@ -78,6 +78,17 @@ def test_a_lost_table_is_damage_and_not_created_again(tmp_path: Path, lost: str)
         store.read_run(key_of("a"))
 
 
+def test_a_store_whose_making_was_cut_short_is_finished(tmp_path: Path) -> None:
+    """Also where two makers at once have given an empty table a second version, as happens on S3."""
+    store = Store.open(tmp_path)
+    shutil.rmtree(tmp_path / "runs")
+    DeltaTable(str(tmp_path / "gaps")).alter.set_table_description(f"schema version {SCHEMA_VERSION}")
+    assert DeltaTable(str(tmp_path / "gaps")).version() == 1
+    Store.open(tmp_path)
+    store.write_run(audit(key_of("a")))
+    assert store.read_run(key_of("a")) is not None
+
+
 def test_a_table_of_other_columns_is_refused(tmp_path: Path) -> None:
     store = Store.open(tmp_path)
     shutil.rmtree(tmp_path / "gaps")

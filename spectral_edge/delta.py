@@ -35,15 +35,20 @@ _Result = TypeVar("_Result")
 def create_table(location: StoreLocation, table: str) -> None:
     """Create `table`, empty; does nothing when it exists. Its description tells the schema version."""
     with store_errors(location.table_uri(table)):
-        DeltaTable.create(
-            location.table_uri(table),
-            schema=SCHEMAS[table],
-            mode="ignore",
-            partition_by=list(PARTITION),
-            description=f"table {table} of spectral-edge, schema version {SCHEMA_VERSION}",
-            configuration=_CONFIGURATION,
-            storage_options=location.storage_options(),
-        )
+        try:
+            DeltaTable.create(
+                location.table_uri(table),
+                schema=SCHEMAS[table],
+                mode="ignore",
+                partition_by=list(PARTITION),
+                description=f"table {table} of spectral-edge, schema version {SCHEMA_VERSION}",
+                configuration=_CONFIGURATION,
+                storage_options=location.storage_options(),
+            )
+        except CommitFailedError:
+            # On S3 `mode="ignore"` looks first and commits later; when another process was quicker, its table is it.
+            if not DeltaTable.is_deltatable(location.table_uri(table), location.storage_options()):
+                raise
 
 
 def table_exists(location: StoreLocation, table: str) -> bool:

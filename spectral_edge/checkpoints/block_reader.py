@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from types import MappingProxyType
 import torch
 
 from spectral_edge.checkpoints.protocol import CheckpointReader, TensorInfo
-from spectral_edge.checkpoints.raw_file import RawFile
+from spectral_edge.checkpoints.raw_file import Bytes, RawFile
 from spectral_edge.errors import CheckpointFormatError
 
 Place = tuple[str, int, int]
@@ -18,21 +19,35 @@ Place = tuple[str, int, int]
 
 
 @dataclass(frozen=True)
-class StoredTensor:
-    """Where the row-major bytes of one tensor lie: from byte `offset` of `file` on.
+class Stretch:
+    """Consecutive entries of a flattened tensor, up to entry `stop`, that lie as plain bytes from `offset` on."""
 
-    `place` is where the checkpoint itself keeps them, which differs from `offset` for a copy in a scratch file.
+    stop: int
+    file: RawFile
+    offset: int
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """Where the row-major bytes of one tensor lie: in one stretch, or in several one after the other.
+
+    `place` is where the checkpoint itself keeps them, which differs from the stretches' for a copy in a scratch file.
     """
 
     info: TensorInfo
-    file: RawFile
-    offset: int
+    stretches: tuple[Stretch, ...]
     place: Place
 
     @classmethod
-    def in_place(cls, info: TensorInfo, file: RawFile, offset: int) -> StoredTensor:
-        """A tensor read from the checkpoint's own bytes."""
-        return cls(info, file, offset, (file.name, offset, info.n_parameters))
+    def at(cls, info: TensorInfo, file: RawFile, offset: int, place: Place | None = None) -> StoredTensor:
+        """A tensor whose bytes lie together from byte `offset` of `file` on."""
+        count = info.n_parameters
+        return cls(info, (Stretch(count, file, offset),), place or (file.name, offset, count))
+
+    @property
+    def file(self) -> RawFile:
+        """The file that messages about this tensor name: that of its first entry."""
+        return self.stretches[0].file
 
 
 @dataclass(frozen=True)
@@ -53,10 +68,7 @@ class BlockReader(CheckpointReader):
 
     def __init__(self, stored: Mapping[str, StoredTensor], resources: ExitStack) -> None:
         self._tensors = MappingProxyType({name: tensor.info for name, tensor in stored.items()})
-        self._layout = {
-            name: (tensor.file, tensor.offset, tensor.info.dtype, tensor.info.n_parameters)
-            for name, tensor in stored.items()
-        }
+        self._stored = dict(stored)
         self._resources = resources
 
     @property
@@ -64,26 +76,35 @@ class BlockReader(CheckpointReader):
         """Shapes and dtypes by name, sorted by name."""
         return self._tensors
 
-    def read_block(self, name: str, start: int, stop: int) -> torch.Tensor:
-        """Entries `start:stop` of the flattened (row-major) tensor `name`: shape (stop - start,), the file's own dtype.
-
-        The block is a copy that belongs to the caller.
+    def read_into(self, name: str, start: int, stop: int, out: torch.Tensor) -> None:
+        """Put entries `start:stop` of the flattened (row-major) tensor `name` into `out`; safe to call from threads.
 
         Raises:
             CheckpointFormatError: No such tensor or entries, or the file has lost bytes since it was opened.
         """
-        if name not in self._layout:
+        stored = self._stored.get(name)
+        if stored is None:
             raise CheckpointFormatError("the checkpoint holds no such tensor.", tensor=name)
-        file, offset, dtype, count = self._layout[name]
-        if not 0 <= start <= stop <= count:
+        info = stored.info
+        if not 0 <= start <= stop <= info.n_parameters:
             raise CheckpointFormatError(
-                f"got a request for entries {start}:{stop}, expected a range within 0:{count}.",
-                file=file.name,
+                f"got a request for entries {start}:{stop}, expected a range within 0:{info.n_parameters}.",
+                file=stored.file.name,
                 tensor=name,
             )
-        data = file.read(offset + start * dtype.itemsize, (stop - start) * dtype.itemsize)
-        # torch cannot view an empty array as another dtype.
-        return torch.from_numpy(data).view(dtype) if len(data) else torch.empty(0, dtype=dtype)
+        if start == stop:  # torch cannot view an empty tensor as another dtype
+            return
+        raw = out if info.read_dtype is info.dtype else torch.empty(stop - start, dtype=info.dtype)
+        _read_stretches(stored.stretches, info.dtype.itemsize, start, raw.view(torch.uint8).numpy())
+        if raw is not out:
+            out.copy_(raw)
+
+    def read_block(self, name: str, start: int, stop: int) -> torch.Tensor:
+        """As `read_into`, in memory of its own: shape (stop - start,)."""
+        info = self._tensors.get(name)
+        out = torch.empty(max(0, stop - start), dtype=torch.float32 if info is None else info.read_dtype)
+        self.read_into(name, start, stop, out)
+        return out
 
     def close(self) -> None:
         """Release the files; may be called twice."""
@@ -91,3 +112,18 @@ class BlockReader(CheckpointReader):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _read_stretches(stretches: tuple[Stretch, ...], itemsize: int, start: int, out: Bytes) -> None:
+    """Fill `out` with the bytes of the entries from `start` on."""
+    done, begin = 0, 0
+    first = bisect_right(stretches, start, key=lambda stretch: stretch.stop)
+    if first:
+        begin = stretches[first - 1].stop
+    for stretch in stretches[first:]:
+        count = min(len(out) - done, (stretch.stop - max(begin, start)) * itemsize)
+        offset = stretch.offset + (max(begin, start) - begin) * itemsize
+        stretch.file.read_into(offset, out[done : done + count])
+        done, begin = done + count, stretch.stop
+        if done == len(out):
+            return

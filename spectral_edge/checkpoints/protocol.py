@@ -28,6 +28,11 @@ class TensorInfo:
             count *= extent
         return count
 
+    @property
+    def read_dtype(self) -> torch.dtype:
+        """The dtype that blocks come in: the file's own, but float32 for floats of one byte."""
+        return self.dtype if self.dtype.itemsize > 1 else torch.float32
+
 
 class CheckpointReader(AbstractContextManager["CheckpointReader"], Protocol):
     """One open checkpoint.
@@ -41,14 +46,24 @@ class CheckpointReader(AbstractContextManager["CheckpointReader"], Protocol):
         """Shapes and dtypes by name."""
         ...
 
-    def read_block(self, name: str, start: int, stop: int) -> torch.Tensor:
-        """Entries `start:stop` of the flattened (row-major) tensor `name`: shape (stop - start,), the file's own dtype.
+    def read_into(self, name: str, start: int, stop: int, out: torch.Tensor) -> None:
+        """Put entries `start:stop` of the flattened (row-major) tensor `name` into `out`; safe to call from threads.
+
+        Args:
+            name: One of `tensors`.
+            start: First entry.
+            stop: One behind the last entry.
+            out: Shape (stop - start,), of the tensor's `read_dtype`, contiguous, in this machine's memory.
 
         Raises:
             CheckpointFormatError: The bytes are not there.
         """
         ...
 
+    def read_block(self, name: str, start: int, stop: int) -> torch.Tensor:
+        """As `read_into`, in memory of its own: shape (stop - start,)."""
+        ...
+
     def close(self) -> None:
-        """Release the file and its memory map."""
+        """Release the file."""
         ...

@@ -99,19 +99,27 @@ class RawFile:
             CheckpointFormatError: The file ends earlier, or is closed.
         """
         data = np.empty(count, dtype=np.uint8)
+        self.read_into(offset, data)
+        return data
+
+    def read_into(self, offset: int, out: Bytes) -> None:
+        """Bytes `offset:offset + len(out)` into `out`.
+
+        Raises:
+            CheckpointFormatError: The file ends earlier, or is closed.
+        """
         done = 0
-        while done < count:
+        while done < len(out):
             try:
-                got = os.preadv(self._descriptor, [data[done:].data], offset + done)
+                got = os.preadv(self._descriptor, [out[done:].data], offset + done)
             except OSError as error:
                 raise file_error(error, self.name) from error
             if got == 0:
                 raise CheckpointFormatError(
-                    f"ends at byte {offset + done}, expected {count - done} more; it had {self.size} when opened.",
+                    f"ends at byte {offset + done}, expected {len(out) - done} more; it had {self.size} when opened.",
                     file=self.name,
                 )
             done += got
-        return data
 
     def write(self, data: Bytes, offset: int) -> None:
         """Put `data`, shape (n,), at `offset`.

@@ -64,7 +64,7 @@ def read_safetensors(file: RawFile) -> FileContents:
     spans = {name: _span(file, name, entry, file.size - _PREFIX - length) for name, entry in header.items()}
     _check_filled(file, sorted((begin, end, name) for name, (begin, end) in spans.items()), _PREFIX + length)
     floating = {
-        name: StoredTensor.in_place(
+        name: StoredTensor.at(
             TensorInfo(tuple(header[name]["shape"]), _FLOATING[header[name]["dtype"]]), file, _PREFIX + length + begin
         )
         for name, (begin, _) in spans.items()

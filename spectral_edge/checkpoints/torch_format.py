@@ -89,7 +89,7 @@ def read_torch_archive(file: RawFile, scratch: ScratchFile) -> FileContents:
             raise CheckpointFormatError("its declared size is not that of its record.", file=file.name, tensor=name)
         begin = at + int(tensor.storage_offset()) * tensor.itemsize
         if tensor.is_contiguous():
-            return StoredTensor.in_place(_info(tensor), file, begin)
+            return StoredTensor.at(_info(tensor), file, begin)
         return _copied(_gathered(tensor, file, begin), (file.name, begin, tensor.numel()), scratch)
 
     return _contents(loaded, file, stored)
@@ -259,4 +259,4 @@ def _gathered(tensor: torch.Tensor, file: RawFile, begin: int) -> torch.Tensor:
 
 def _copied(tensor: torch.Tensor, place: tuple[str, int, int], scratch: ScratchFile) -> StoredTensor:
     flat: Bytes = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
-    return StoredTensor(_info(tensor), scratch.file, scratch.append(flat), place)
+    return StoredTensor.at(_info(tensor), scratch.file, scratch.append(flat), place)

@@ -1,15 +1,19 @@
 """The one pass over the checkpoints: the banded Gram of parameter updates (theory 2).
 
 Checkpoints are read in blocks of parameters. For each block all checkpoints of a segment are read side by side, their
-differences are formed and multiplied, and the products are added to the band of the block's cell. So memory depends
-on the block and on the number of lags, and neither on the number of checkpoints nor on the size of one.
+differences are formed and multiplied, and the products are added to the band of the block's cell. The blocks' size
+follows from the memory allowed, so memory depends neither on the number of checkpoints nor on the size of one.
+
+Several threads work on different blocks, so that one reads while another computes. Their sums are added in the order
+of the blocks: the result is the same for every number of threads, to the last bit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +21,8 @@ import numpy as np
 import torch
 
 from spectral_edge.band import Band, Matrix, total
-from spectral_edge.blocks import BlockSums, Rows, blocks
+from spectral_edge.block_sums import Rows, Sums, Workspace, block_size, threads_given
+from spectral_edge.blocks import Block, blocks
 from spectral_edge.checkpoints import CheckpointReader, TensorInfo, open_checkpoint
 from spectral_edge.errors import (
     CheckpointError,
@@ -29,9 +34,13 @@ from spectral_edge.errors import (
 )
 from spectral_edge.groups import TOTAL, Cell, cells, groups
 from spectral_edge.settings import Settings
+from spectral_edge.threads import map_in_order
 
 MAX_OPEN_FILES: Final = 512
 """Files held open at once; usual limits of a process start at 1,024."""
+
+_CHUNK: Final = 8
+"""Blocks that one thread sums before it hands the result over."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +87,16 @@ class TrajectoryPass:
         settings: Uses `lags`.
         device: Where products are formed: `cpu`, `cuda`, `cuda:1`.
         scratch: Folder for formats that cannot be read in place; the system's temporary folder when None.
+        threads: Threads that read and compute; as many as this process has cores when None.
     """
 
-    def __init__(self, settings: Settings, device: str = "cpu", scratch: Path | None = None) -> None:
+    def __init__(
+        self, settings: Settings, device: str = "cpu", scratch: Path | None = None, threads: int | None = None
+    ) -> None:
         self._lags = settings.lags
         self._device = torch.device(device)
         self._scratch = scratch
+        self._threads = threads or threads_given()
         self._checkpoints: list[LocalCheckpoint] = []
         self._layout: dict[str, TensorInfo] = {}
         self._cells: dict[str, Cell] = {}
@@ -186,22 +199,39 @@ class TrajectoryPass:
             first_new = len(self._checkpoints)
             self._checkpoints.extend(new)
             names = tuple(checkpoint.name for checkpoint in (*old, *new))
+            rows: dict[Cell, Rows] = {}
             for cell, sums in self._sums.items():
                 alive = len(new) if sums.end is None else min(len(new), max(0, sums.end - first_new))
                 if alive:
-                    rows = Rows(tuple(readers[: len(old) + alive]), names, len(old), self._lags)
-                    self._add_cell(cell, rows, report)
+                    rows[cell] = Rows(tuple(readers[: len(old) + alive]), names, len(old), self._lags)
+            if rows:
+                self._add_cells(rows, report)
 
-    def _add_cell(self, cell: Cell, rows: Rows, report: Callable[[int], None]) -> None:
+    def _add_cells(self, rows: Mapping[Cell, Rows], report: Callable[[int], None]) -> None:
+        checkpoints = max(len(of_cell.readers) for of_cell in rows.values())
+        size = block_size(checkpoints)
+        is_cpu = self._device.type == "cpu"
+        workspaces = [Workspace(checkpoints, size, self._device, compiled=is_cpu) for _ in range(self._threads)]
+        chunks = [(cell, chunk) for cell in rows for chunk in self._chunks(cell, size)]
+        parts: dict[Cell, Sums] = {}
+
+        def sums(workspace: Workspace, cell_chunk: tuple[Cell, tuple[Block, ...]]) -> Sums:
+            cell, chunk = cell_chunk
+            return workspace.sums(rows[cell], chunk)
+
+        with closing(map_in_order(sums, workspaces, chunks)) as results:
+            for (cell, chunk), part in zip(chunks, results, strict=True):
+                parts[cell] = parts[cell] + part if cell in parts else part
+                report(sum(block.n_bytes for block in chunk) * len(rows[cell].readers))
+        for cell, part in parts.items():
+            self._sums[cell].values.append(part.values)
+            self._sums[cell].rounding.append(part.rounding)
+
+    def _chunks(self, cell: Cell, size: int) -> Iterator[tuple[Block, ...]]:
         tensors = {name: self._layout[name] for name, of_cell in self._cells.items() if of_cell == cell}
-        block_sums = BlockSums(rows, self._device)
-        for block in blocks(tensors):
-            block_sums.add(block)
-            report(block.n_bytes * len(rows.readers))
-        sums = self._sums[cell]
-        sums.n_parameters = sum(info.n_parameters for info in tensors.values())
-        sums.values.append(block_sums.band_rows())
-        sums.rounding.append(block_sums.rounding)
+        remaining = blocks(tensors, size)
+        while chunk := tuple(islice(remaining, _CHUNK)):
+            yield chunk
 
     def _check_steps(self, new: Sequence[LocalCheckpoint]) -> None:
         last = self._checkpoints[-1] if self._checkpoints else None
@@ -228,6 +258,8 @@ class TrajectoryPass:
                 raise CheckpointFormatError("holds no floating-point parameter.", file=new[0].name)
             self._cells = cells(self._layout)
             self._sums = {cell: _Sums() for cell in sorted(set(self._cells.values()))}
+            for name, cell in self._cells.items():
+                self._sums[cell].n_parameters += self._layout[name].n_parameters
         for index, (reader, checkpoint) in enumerate(zip(readers, new, strict=True), start=len(self._checkpoints)):
             changes = dict(_changes(self._layout, reader.tensors))
             ended = self._cells_of(changes)

@@ -11,7 +11,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from spectral_edge import blocks
 from spectral_edge.band import Matrix
 from spectral_edge.errors import (
     NonFiniteError,
@@ -110,8 +109,8 @@ def test_segments_give_the_band_of_the_whole(tmp_path: Path, cuts: tuple[int, ..
     np.testing.assert_allclose(pieces.values, exact.values, rtol=1e-12, atol=1e-15)
 
 
-def test_more_updates_than_rows_of_a_block(tmp_path: Path) -> None:
-    states = random_states({"w": (40,)}, 3 * blocks.ROWS + 5, seed=4)
+def test_more_updates_than_lags(tmp_path: Path) -> None:
+    states = random_states({"w": (40,)}, 101, seed=4)
     settings = Settings(window=5, lags=50)
     band = passed(write_checkpoints(tmp_path, states), settings).bands["total"]
     np.testing.assert_allclose(band.values, band_of(update_matrix(states, ["w"]), 50).values, rtol=1e-12, atol=1e-15)

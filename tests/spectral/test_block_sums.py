@@ -1,0 +1,165 @@
+"""The inner loop: the compiled kernel and torch against brute force, threads, and what is read how."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from spectral_edge.block_sums import MEMORY, Rows, Workspace, block_size, products_on, threads_given
+from spectral_edge.blocks import blocks
+from spectral_edge.checkpoints import CheckpointReader, open_checkpoint
+from spectral_edge.gram import TrajectoryPass
+from spectral_edge.kernels import COLUMNS, add_products, compiled, padded
+from spectral_edge.settings import Settings
+from spectral_edge.threads import map_in_order
+from tests.spectral.trajectories import band_of, random_states, update_matrix, write_checkpoints
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    count=st.integers(1, 30),
+    size=st.one_of(st.integers(1, 9), st.integers(1, 3 * COLUMNS)),
+    lags=st.integers(1, 40),
+    first_share=st.floats(0, 1),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    seed=st.integers(0, 2**20),
+)
+def test_products_are_those_of_brute_force(
+    count: int, size: int, lags: int, first_share: float, dtype: type[np.floating], seed: int
+) -> None:
+    generator = np.random.default_rng(seed)
+    theta = generator.standard_normal((count + 1, size + 7)).astype(dtype)
+    first = int(first_share * (count - 1))
+    updates = np.diff(theta[:, :size].astype(np.float64), axis=0)
+    exact = updates @ updates.T
+    products = np.zeros((padded(count), padded(count)))
+    for _ in range(2):  # it adds
+        add_products(theta, size, first, lags, np.zeros((padded(count), COLUMNS)), products)
+    scale = np.sqrt(np.outer(np.diag(exact), np.diag(exact))).max()
+    for i in range(first, count):
+        begin = max(0, i - lags)
+        np.testing.assert_allclose(
+            products[i, begin : i + 1], 2 * exact[i, begin : i + 1], rtol=1e-12, atol=1e-14 * scale
+        )
+    by_torch = products_on(torch.device("cpu"), torch.from_numpy(theta[:, :size]), first)
+    np.testing.assert_allclose(by_torch, exact[first:], rtol=1e-12, atol=1e-14 * scale)
+
+
+def test_nan_and_infinity_come_through_the_compiled_sums() -> None:
+    for bad in (np.nan, np.inf, -np.inf):
+        theta = np.ones((4, 300), np.float32)
+        theta[2, 299] = bad
+        products = np.zeros((padded(3), padded(3)))
+        add_products(theta, 300, 0, 3, np.zeros((padded(3), COLUMNS)), products)
+        assert not np.isfinite([products[1, 1], products[2, 2]]).any()
+        assert products[0, 0] == 0.0
+
+
+def test_a_function_without_a_place_for_its_compiled_form_is_compiled_all_the_same() -> None:
+    namespace: dict[str, object] = {}
+    exec(compile("def double(x): return 2 * x", "<no file>", "exec"), namespace)  # numba finds no folder for this
+    function = namespace["double"]
+    assert callable(function)
+    assert compiled(function)(21) == 42
+
+
+class TestWorkspace:
+    def _rows(self, tmp_path: Path, dtype: torch.dtype, n_old: int) -> tuple[Rows, list[dict[str, torch.Tensor]]]:
+        states = [
+            {name: value.to(dtype) for name, value in state.items()}
+            for state in random_states({"a": (40, 30), "b": (5,), "c": (3, 3)}, 12, seed=3)
+        ]
+        readers: list[CheckpointReader] = []
+        for index, state in enumerate(states):
+            save_file(state, tmp_path / f"{index}.safetensors")
+            readers.append(open_checkpoint([tmp_path / f"{index}.safetensors"]))
+        return Rows(tuple(readers), tuple(map(str, range(12))), n_old, lags=6), states
+
+    @pytest.mark.parametrize("is_compiled", [True, False])
+    @pytest.mark.parametrize("n_old", [0, 1, 7])
+    @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+    def test_sums(self, tmp_path: Path, dtype: torch.dtype, n_old: int, is_compiled: bool) -> None:
+        rows, states = self._rows(tmp_path, dtype, n_old)
+        workspace = Workspace(12, 500, torch.device("cpu"), compiled=is_compiled)
+        found = workspace.sums(rows, list(blocks(rows.readers[0].tensors, 500)))
+        exact = band_of(update_matrix(states, ["a", "b", "c"]), 6).values[max(0, n_old - 1) :]
+        np.testing.assert_allclose(found.values, exact, rtol=1e-12, atol=1e-12)
+        eps = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}.get(dtype, 0.0)
+        energy = [sum(float((value.double() ** 2).sum()) for value in state.values()) for state in states[n_old:]]
+        np.testing.assert_allclose(found.rounding, eps**2 / 3 * np.asarray(energy), rtol=1e-12)
+
+    def test_a_workspace_is_used_again_for_fewer_rows_and_shorter_blocks(self, tmp_path: Path) -> None:
+        rows, states = self._rows(tmp_path, torch.float32, 0)
+        workspace = Workspace(12, 5000, torch.device("cpu"), compiled=True)
+        chunk = list(blocks(rows.readers[0].tensors, 5000))
+        workspace.sums(rows, chunk)
+        fewer = Rows(rows.readers[:5], rows.names, 0, 6)
+        exact = band_of(update_matrix(states[:5], ["a", "b", "c"]), 6).values
+        np.testing.assert_allclose(workspace.sums(fewer, chunk).values, exact, rtol=1e-12, atol=1e-12)
+
+
+@given(checkpoints=st.integers(1, 600))
+def test_blocks_fit_into_the_memory_allowed(checkpoints: int) -> None:
+    size = block_size(checkpoints)
+    assert size == 4096 or 8 * size * checkpoints <= MEMORY
+    assert 4096 <= size <= 65536
+
+
+def test_the_result_is_the_same_for_every_number_of_threads(tmp_path: Path) -> None:
+    shapes = {f"layers.{layer}.mlp.fc{part}.weight": (331, 400) for layer in range(3) for part in range(4)}
+    checkpoints = write_checkpoints(tmp_path, random_states(shapes, 9, seed=12))
+    found = []
+    for threads in (1, 2, 5):
+        run = TrajectoryPass(Settings(), threads=threads)
+        run.extend([], checkpoints)
+        found.append(run.result().bands)
+    for bands in found[1:]:
+        for name, band in bands.items():
+            assert np.array_equal(band.values, found[0][name].values)
+    assert 1 <= threads_given() <= 16
+
+
+class TestMapInOrder:
+    def test_results_come_in_order_and_each_worker_does_one_thing_at_a_time(self) -> None:
+        busy: dict[str, int] = {"a": 0, "b": 0, "c": 0}
+        started = threading.Barrier(3, timeout=30)
+
+        def work(worker: str, item: int) -> int:
+            busy[worker] += 1
+            assert busy[worker] == 1
+            if item < 3:
+                started.wait()  # three at once, or this would time out
+            busy[worker] -= 1
+            return item * item
+
+        assert list(map_in_order(work, list(busy), range(50))) == [item * item for item in range(50)]
+
+    def test_an_error_comes_in_its_place_and_ends_the_work(self) -> None:
+        begun: list[int] = []
+
+        def work(worker: str, item: int) -> int:
+            begun.append(item)
+            if item == 5:
+                raise ValueError("five")
+            return item
+
+        results = map_in_order(work, ["a", "b"], range(1000))
+        found: list[int] = []
+        with pytest.raises(ValueError, match="five"):
+            found.extend(results)
+        assert found == [0, 1, 2, 3, 4]
+        assert len(begun) < 20
+
+    def test_closing_early_leaves_no_thread(self) -> None:
+        before = threading.active_count()
+        with closing(map_in_order(lambda _, item: item, [None, None], range(1000))) as results:
+            assert next(results) == 0
+        assert threading.active_count() == before

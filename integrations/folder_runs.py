@@ -1,8 +1,9 @@
 """Which folders are runs, and which of their files belong to the run.
 
 A folder is a run when it holds checkpoints: as files, in subfolders named by step (`checkpoint-100/`), or in a plain
-container (`checkpoints/`, `ckpts/`, `ckpt/`). With a container the run is the folder around it, because that is where
-training loops put the run's metrics and configuration, and because otherwise every run would be called "checkpoints".
+container (`checkpoints/`, `checkpoint/`, `ckpts/`, `ckpt/`). With a container the run is the folder around it, because
+that is where training loops put the run's metrics and configuration, and because otherwise every run would be called
+"checkpoints".
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from typing import Final
 from integrations.file_errors import file_errors
 from integrations.listing import named_step, steps_of
 from integrations.tracker import OUR_NAME
-from spectral_edge.checkpoints import is_checkpoint_file
+from spectral_edge.checkpoints import DCP_METADATA, is_checkpoint_file
 from spectral_edge.errors import NotFoundError
 
-CONTAINERS: Final = frozenset({"checkpoints", "ckpts", "ckpt"})
+CONTAINERS: Final = frozenset({"checkpoints", "checkpoint", "ckpts", "ckpt"})
 CONFIG_FILES: Final = ("params.json", "hparams.json", "config.json")
 """Files that may hold a run's parameters; the first that is there counts."""
 _MAX_CONFIG_BYTES: Final = 1 << 20
@@ -48,7 +49,8 @@ def run_folders(root: Path) -> list[Path]:
         raise NotFoundError(
             "no checkpoint lies in this folder or below it.",
             file=str(root),
-            next_step="name a folder with .safetensors, .pt, .pth, .ckpt or .bin files whose names tell their step.",
+            next_step="name a folder with .safetensors, .pt, .pth, .ckpt, .bin, .npz, .npy, .h5 or .keras files, or "
+            "folders of torch.distributed.checkpoint, whose names tell their step.",
         )
     return found
 
@@ -113,14 +115,23 @@ def _all_files(folder: Path, prefix: str, depth: int) -> Iterator[str]:
 
 
 def _names(folder: Path, *, folders: bool) -> list[str]:
-    """Names of the visible files or folders in `folder`, sorted; a folder that may not be read counts as empty."""
+    """Names of the files or folders in `folder` that are not hidden, or hold a checkpoint's metadata; sorted.
+
+    A folder that may not be read counts as empty.
+    """
     try:
         with os.scandir(folder) as entries:
             kept = [entry.name for entry in entries if entry.is_dir() == folders and (folders or entry.is_file())]
     except OSError as error:
         _log.warning("%s was not looked into: %s", folder, error)
         return []
-    return sorted(name for name in kept if not name.startswith(".") and name != OUR_NAME and _is_text(name))
+    return sorted(name for name in kept if _is_looked_at(name, folder=folders) and _is_text(name))
+
+
+def _is_looked_at(name: str, *, folder: bool) -> bool:
+    if name.startswith("."):
+        return name == DCP_METADATA and not folder
+    return name != OUR_NAME
 
 
 def _is_text(name: str) -> bool:

@@ -4,11 +4,13 @@
 one, in any of the formats, behind :class:`CheckpointReader`.
 """
 
-from spectral_edge.checkpoints.naming import FoundCheckpoint, FoundTrajectory, find_trajectory, is_checkpoint_file
+from spectral_edge.checkpoints.naming import FoundCheckpoint, FoundTrajectory, find_trajectory
 from spectral_edge.checkpoints.opening import open_checkpoint
 from spectral_edge.checkpoints.protocol import CheckpointReader, TensorInfo
+from spectral_edge.checkpoints.weight_files import DCP_METADATA, is_checkpoint_file
 
 __all__ = [
+    "DCP_METADATA",
     "CheckpointReader",
     "FoundCheckpoint",
     "FoundTrajectory",

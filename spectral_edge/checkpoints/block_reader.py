@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from types import MappingProxyType
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from spectral_edge.checkpoints.protocol import CheckpointReader, TensorInfo
 from spectral_edge.checkpoints.raw_file import Bytes, RawFile
@@ -32,11 +35,14 @@ class StoredTensor:
     """Where the row-major bytes of one tensor lie: in one stretch, or in several one after the other.
 
     `place` is where the checkpoint itself keeps them, which differs from the stretches' for a copy in a scratch file.
+    `rescale`, where there is one, is given values as they were read and the number of the first, and corrects them in
+    place: for numbers kept with scales beside them.
     """
 
     info: TensorInfo
     stretches: tuple[Stretch, ...]
     place: Place
+    rescale: Callable[[torch.Tensor, int], None] | None = None
 
     @classmethod
     def at(cls, info: TensorInfo, file: RawFile, offset: int, place: Place | None = None) -> StoredTensor:
@@ -49,13 +55,35 @@ class StoredTensor:
         """The file that messages about this tensor name: that of its first entry."""
         return self.stretches[0].file
 
+    def read_into(self, start: int, out: torch.Tensor) -> None:
+        """Put entries `start:start + len(out)` into `out`, of the info's `read_dtype`.
+
+        Raises:
+            CheckpointFormatError: The file has lost bytes since it was opened.
+        """
+        if not len(out):  # torch cannot view an empty tensor as another dtype
+            return
+        dtype = self.info.dtype
+        raw = out if out.dtype is dtype else torch.empty(len(out), dtype=dtype)
+        _read_stretches(self.stretches, dtype.itemsize, start, raw.view(torch.uint8).numpy())
+        if dtype.itemsize == 1:  # looking values up takes a fifth of the time of converting them
+            np.take(_float32_values(dtype), raw.view(torch.uint8).numpy(), out=out.numpy(), mode="clip")
+        elif raw is not out:
+            out.copy_(raw)
+        if self.rescale is not None:
+            self.rescale(out, start)
+
 
 @dataclass(frozen=True)
 class FileContents:
-    """What one file of a checkpoint holds: all tensors' `names` as written, and the floating point `tensors`."""
+    """What one file of a checkpoint holds: all tensors' `names` as written, and the floating point `tensors`.
+
+    `buffers` are the names of those that the file itself tells to be buffers.
+    """
 
     names: frozenset[str]
     tensors: Mapping[str, StoredTensor]
+    buffers: frozenset[str] = frozenset()
 
 
 class BlockReader(CheckpointReader):
@@ -92,12 +120,7 @@ class BlockReader(CheckpointReader):
                 file=stored.file.name,
                 tensor=name,
             )
-        if start == stop:  # torch cannot view an empty tensor as another dtype
-            return
-        raw = out if info.read_dtype is info.dtype else torch.empty(stop - start, dtype=info.dtype)
-        _read_stretches(stored.stretches, info.dtype.itemsize, start, raw.view(torch.uint8).numpy())
-        if raw is not out:
-            out.copy_(raw)
+        stored.read_into(start, out)
 
     def read_block(self, name: str, start: int, stop: int) -> torch.Tensor:
         """As `read_into`, in memory of its own: shape (stop - start,)."""
@@ -112,6 +135,13 @@ class BlockReader(CheckpointReader):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+@cache
+def _float32_values(dtype: torch.dtype) -> NDArray[np.float32]:
+    """The numbers that the 256 bytes stand for in a dtype of one byte: shape (256,)."""
+    values: NDArray[np.float32] = torch.arange(256, dtype=torch.uint8).view(dtype).float().numpy()
+    return values
 
 
 def _read_stretches(stretches: tuple[Stretch, ...], itemsize: int, start: int, out: Bytes) -> None:

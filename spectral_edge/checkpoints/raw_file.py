@@ -53,7 +53,9 @@ def file_error(error: OSError, name: str) -> SpectralEdgeError:
 
 
 class RawFile:
-    """One open regular file, read by position; safe to read from several threads.
+    """One open regular file, or a range of its bytes, read by position; safe to read from several threads.
+
+    `size` is the number of its bytes, and `begin` where the first of them lies in the file on disk: 0 for a whole file.
 
     Args:
         descriptor: An open descriptor, owned by this object from now on.
@@ -66,6 +68,7 @@ class RawFile:
     def __init__(self, descriptor: int, name: str) -> None:
         self._descriptor = descriptor
         self.name = name
+        self.begin = 0
         status = os.fstat(descriptor)
         self.size = status.st_size
         if not stat.S_ISREG(status.st_mode):
@@ -87,10 +90,24 @@ class RawFile:
             raise file_error(error, str(path)) from error
         return cls(descriptor, str(path))
 
-    @property
-    def descriptor_path(self) -> str:
-        """A path to this very open file, whatever has become of its name since: for libraries that insist on a path."""
-        return f"/dev/fd/{self._descriptor}"
+    def part(self, offset: int, length: int, name: str | None = None) -> RawFile:
+        """The bytes `offset:offset + length` as a file of its own, for archives inside of files.
+
+        It reads through this file's descriptor and is closed with it; closing the part alone does nothing.
+
+        Args:
+            offset: Its first byte.
+            length: Number of its bytes.
+            name: What messages call it; None for this file's name.
+
+        Raises:
+            CheckpointFormatError: The file does not have these bytes.
+        """
+        if offset < 0 or not 0 <= length <= self.size - offset:
+            raise CheckpointFormatError(
+                f"truncated: got {self.size} bytes, expected {length} from byte {offset} on.", file=self.name
+            )
+        return _Part(self, offset, length, self.name if name is None else name)
 
     def read(self, offset: int, count: int) -> Bytes:
         """Bytes `offset:offset + count`: shape (count,), fresh memory.
@@ -135,7 +152,7 @@ class RawFile:
                 raise file_error(error, self.name) from error
 
     def close(self) -> None:
-        """Close the file; reading afterwards is an error."""
+        """Close the file and its parts; reading afterwards is an error."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             # Never read through a number that the system may already have given to another file.
@@ -146,6 +163,26 @@ class RawFile:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class _Part(RawFile):
+    """A range of the bytes of `whole`."""
+
+    def __init__(self, whole: RawFile, offset: int, length: int, name: str) -> None:
+        self._descriptor = -1  # it owns none: there is nothing to close, and nothing to write to
+        self._whole = whole
+        self._offset = offset
+        self.name = name
+        self.begin = whole.begin + offset
+        self.size = length
+
+    def read_into(self, offset: int, out: Bytes) -> None:
+        """As a file's own, and no further than its end."""
+        if not 0 <= offset <= self.size - len(out):
+            raise CheckpointFormatError(
+                f"ends at byte {self.size}, expected {len(out)} bytes from byte {offset} on.", file=self.name
+            )
+        self._whole.read_into(self._offset + offset, out)
 
 
 class ScratchFile:

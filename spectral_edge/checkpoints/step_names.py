@@ -15,7 +15,8 @@ class Wording(Enum):
     CHECKPOINT = auto()
     """After a word for checkpoint: `checkpoint-500`, `ckpt_100`."""
     NUMBER = auto()
-    """The number alone, or after a word for the model: `100`, `model_00100`, `sd_50`."""
+    """The number alone, or after a word for the model: `100`, `model_00100`, `sd_50`; Keras puts a loss behind it:
+    `weights.02-0.35`."""
     EPOCH = auto()
     """After or before a word for epoch: `epoch=3`, `ep10`."""
     SERIES = auto()
@@ -42,7 +43,7 @@ _PATTERNS: Final[dict[Wording, tuple[re.Pattern[str], ...]]] = {
             f"{_APART}{_COUNT}{_UNIT}[-_ ]?{_STEP_WORDS}{_END}",
         ),
         Wording.CHECKPOINT: (f"{_START}{_CHECKPOINT_WORDS}{_LINK}{_COUNT}{_UNIT}{_END}",),
-        Wording.NUMBER: (rf"\A(?:(?:.*[^a-z0-9])?{_MODEL_WORDS}[-_=. ])?{_COUNT}\Z",),
+        Wording.NUMBER: (rf"\A(?:(?:.*[^a-z0-9])?{_MODEL_WORDS}[-_=. ])?{_COUNT}(?:-\d+\.\d+)?\Z",),
         Wording.EPOCH: (
             f"{_START}{_EPOCH_WORDS}{_LINK}{_COUNT}{_END}",
             f"{_APART}{_COUNT}[-_ ]?{_EPOCH_WORDS}{_END}",

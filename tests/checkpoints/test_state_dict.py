@@ -212,6 +212,7 @@ def test_two_names_that_become_one_are_refused(tmp_path: Path) -> None:
 
 def test_what_the_package_shows() -> None:
     assert set(spectral_edge.checkpoints.__all__) == {
+        "DCP_METADATA",
         "CheckpointReader",
         "FoundCheckpoint",
         "FoundTrajectory",
@@ -220,14 +221,15 @@ def test_what_the_package_shows() -> None:
         "is_checkpoint_file",
         "open_checkpoint",
     }
-    assert all(getattr(spectral_edge.checkpoints, name).__doc__ for name in spectral_edge.checkpoints.__all__)
+    described = set(spectral_edge.checkpoints.__all__) - {"DCP_METADATA"}  # a constant
+    assert all(getattr(spectral_edge.checkpoints, name).__doc__ for name in described)
 
 
-def test_torch_load_is_called_in_one_place_and_safely() -> None:
+def test_nothing_that_runs_a_pickle_is_called_anywhere() -> None:
     root = Path(spectral_edge.checkpoints.__file__).parents[2]
     sources = [
         path for package in ("spectral_edge", "integrations", "pipelines") for path in (root / package).rglob("*.py")
     ]
-    calls = [(path.name, call) for path in sources for call in re.findall(r"torch\.load\((.*)\)", path.read_text())]
-    assert [name for name, call in calls if "weights_only" in call and "file." in call] == ["torch_format.py"]
-    assert all("weights_only=True" in call for _, call in calls)
+    assert len(sources) > 100
+    pattern = re.compile(r"torch\.load\(|pickle\.loads?\(|Unpickler\(|allow_pickle=True|torch\.jit\.load\(")
+    assert [path.name for path in sources if pattern.search(path.read_text())] == []

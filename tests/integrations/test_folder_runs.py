@@ -34,6 +34,13 @@ def names(root: Path) -> list[str]:
         ("ckpts/100/model.safetensors", "ckpts/200/model.safetensors"),
         ("ckpt/epoch=1-step=8.ckpt", "ckpt/epoch=2-step=16.ckpt"),
         ("step_1.pt", "step_2.pt", "other/step_1.pt"),
+        ("step_1/.metadata", "step_1/__0_0.distcp", "step_2/.metadata", "step_2/__0_0.distcp"),
+        ("checkpoint/step-1/.metadata", "checkpoint/step-1/__0_0.distcp"),
+        ("checkpoints/epoch=0-step=8.ckpt/.metadata", "checkpoints/epoch=0-step=8.ckpt/__0_0.distcp"),
+        ("checkpoint-1/pytorch_model_fsdp_0/.metadata", "checkpoint-1/pytorch_model_fsdp_0/__0_0.distcp"),
+        ("params_1.npz", "params_2.npz"),
+        ("checkpoints/epoch_1.weights.h5",),
+        ("checkpoint_1.pth.tar", "model_best.pth.tar"),
     ],
 )
 def test_a_folder_that_holds_checkpoints_is_one_run(tmp_path: Path, paths: tuple[str, ...]) -> None:
@@ -77,6 +84,18 @@ def test_hidden_folders_our_own_and_stores_are_not_entered(tmp_path: Path) -> No
     put(tmp_path, "store/gaps/_delta_log/0.json", "store/x/step_1.pt", "table/_delta_log/0.json", "table/step_1.pt")
     assert names(tmp_path) == ["a"]
     assert run_files(tmp_path / "a") == ("step_1.pt",)
+
+
+def test_of_hidden_files_only_a_checkpoint_s_metadata_is_listed(tmp_path: Path) -> None:
+    put(
+        tmp_path,
+        "step_1/.metadata",
+        "step_1/__0_0.distcp",
+        "step_1/.metadata.tmp",
+        "step_1/.DS_Store",
+        ".metadata/a.pt",
+    )
+    assert run_files(tmp_path) == ("step_1/.metadata", "step_1/__0_0.distcp")
 
 
 def test_links_that_lead_back_are_followed_once(tmp_path: Path) -> None:

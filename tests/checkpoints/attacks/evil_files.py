@@ -7,12 +7,21 @@ the canary: a file whose existence is the proof.
 from __future__ import annotations
 
 import _codecs
+import _pickle
+import argparse
 import collections
+import ctypes
+import datetime as dt
+import functools
+import importlib
 import io
 import json
+import operator
 import os
 import pickle
+import runpy
 import struct
+import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Mapping
@@ -24,7 +33,11 @@ import numpy as np
 import torch
 from safetensors.torch import save, save_file
 
+from spectral_edge.checkpoints.inert_pickle import load_several
 from tests.checkpoints.checkpoint_writers import rewritten
+from tests.checkpoints.torch_tar_writer import write_torch_tar
+
+SHARES = (0.05, 0.15, 0.25, 0.35)  # the last half of a small tar archive is padding
 
 TENSORS = {"layer.weight": torch.arange(64.0).reshape(8, 8), "layer.bias": torch.arange(8.0)}
 
@@ -60,7 +73,8 @@ class Storage:
 class _Pickler(pickle.Pickler):
     def persistent_id(self, value: object) -> object:
         if isinstance(value, Storage):
-            return ("storage", torch.FloatStorage, value.key, "cpu", value.numel)
+            kind = torch.device if isinstance(value, Unknown) else torch.FloatStorage
+            return ("storage", kind, value.key, "cpu", value.numel)
         return None
 
 
@@ -165,11 +179,6 @@ def _empty_zip(path: Path) -> None:
     zipfile.ZipFile(path, "w").close()
 
 
-def _npz(path: Path) -> None:
-    with path.open("wb") as file:
-        np.savez(file, weight=np.zeros(4))
-
-
 MAGIC: dict[str, Callable[[Path], object]] = {
     "text": lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n"),
     "zeros": lambda path: path.write_bytes(bytes(4096)),
@@ -177,7 +186,6 @@ MAGIC: dict[str, Callable[[Path], object]] = {
     "gguf": lambda path: path.write_bytes(b"GGUF\x03\0\0\0" + bytes(100)),
     "hdf5": lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100)),
     "pickle of numbers": lambda path: path.write_bytes(pickle.dumps({"weight": [1.0, 2.0]})),
-    "npz": _npz,
     "empty zip": _empty_zip,
     "folder": Path.mkdir,
     "named pipe": os.mkfifo,
@@ -217,6 +225,95 @@ def _members(path: Path, *names: str, compression: int = zipfile.ZIP_STORED, con
             made.writestr(name, content or b"\x80\x02}.")
 
 
+class Unknown(Storage):
+    """A storage of a type that torch has not."""
+
+
+def _tensor_of(storage: Storage) -> Call:
+    return Call(_rebuild(), storage, 0, (4,), (1,), False, collections.OrderedDict())
+
+
+class _Record:
+    """Pickles as a module with these attributes."""
+
+    def __init__(self, **modules: object) -> None:
+        self.state = {"_parameters": {}, "_buffers": {}, "_modules": modules}
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (collections.deque, (), self.state)
+
+
+def _module_within_itself() -> _Record:
+    module = _Record()
+    module.state["_modules"] = {"again": module}
+    return module
+
+
+def _doubled_module(times: int) -> _Record:
+    module = _Record()
+    for _ in range(times):
+        module = _Record(a=module, b=module)
+    return module
+
+
+def _nested_module(times: int) -> _Record:
+    module = _Record()
+    for _ in range(times):
+        module = _Record(a=module)
+    return module
+
+
+def _legacy_changed(path: Path, change: Callable[[bytes], bytes]) -> None:
+    path.write_bytes(change(good_torch(legacy=True)))
+
+
+def _counted(content: bytes, count: int) -> bytes:
+    """The first storage's number of entries changed."""
+    for entries in (64, 8):
+        content = content.replace(struct.pack("<q", entries), struct.pack("<q", count))
+    return content
+
+
+LEGACY: dict[str, Callable[[bytes], bytes]] = {
+    "legacy storage of 2^60": lambda content: _counted(content, 2**60),
+    "legacy storage of minus one": lambda content: _counted(content, -1),
+    "legacy storage of nothing": lambda content: _counted(content, 0),
+    "legacy big-endian": lambda content: content.replace(b"little_endianq\x02\x88", b"little_endianq\x02\x89"),
+    "legacy without keys": lambda content: _last_pickle(content, {}),
+    "legacy with a key of no tensor": lambda content: _last_pickle(content, ["no such key"]),
+    "legacy with keys that are none": lambda content: _last_pickle(content, [[], None]),
+    "legacy with 10^6 keys": lambda content: _last_pickle(content, ["a"] * 10**6),
+}
+"""What is changed in a good file of torch's old format."""
+
+
+def _last_pickle(content: bytes, keys: object) -> bytes:
+    read = load_several(content, 4, file="good")
+    return content[: read.end] + pickle.dumps(keys, 2)
+
+
+def _tar_changed(path: Path, change: Callable[[bytes], bytes]) -> None:
+    write_torch_tar(TENSORS, path)
+    path.write_bytes(change(path.read_bytes()))
+
+
+TAR: dict[str, Callable[[bytes], bytes]] = {
+    "tar without storages": lambda content: content.replace(b"storages", b"starages"),
+    "tar of others": lambda content: content.replace(b"pickle\0", b"pikkle\0"),
+    "tar member without size": lambda content: content[:124] + b"9" * 12 + content[136:],
+    "tar storage of 2^60": lambda content: _counted(content, 2**60),
+    "tar storage of minus one": lambda content: _counted(content, -1),
+    "tar tensor of 2^31 dimensions": lambda content: content.replace(
+        struct.pack("<iiq", 2, 0, 8), struct.pack("<iiq", 2**31 - 1, 0, 8)
+    ),
+    "tar tensor larger than its storage": lambda content: content.replace(
+        struct.pack("<2q", 8, 8), struct.pack("<2q", 8, 80)
+    ),
+    **{f"tar cut at {share}": (lambda content, share=share: content[: int(len(content) * share)]) for share in SHARES},  # type: ignore[misc]
+}
+"""What is changed in a good tar archive."""
+
+
 def _many_tensors(path: Path) -> None:
     archive(path, {f"layer.{number}": tensor(str(number), 1, (1,), (1,)) for number in range(100_000)})
 
@@ -244,7 +341,6 @@ DAMAGED: dict[str, Callable[[Path], object]] = {
     "optimizer only": lambda path: torch.save({"optimizer": {"state": torch.ones(3)}}, path),
     "sparse": lambda path: torch.save({"weight": torch.eye(30).to_sparse()}, path),
     "big-endian": _big_endian,
-    "protocol 4": lambda path: torch.save(TENSORS, path, pickle_protocol=4),
     "compressed": lambda path: archive(path, {}, {"0": bytes(99)}, compression=zipfile.ZIP_DEFLATED),
     "zip bomb": lambda path: _members(
         path, "model/data.pkl", compression=zipfile.ZIP_DEFLATED, content=bytes(100_000_000)
@@ -259,7 +355,65 @@ DAMAGED: dict[str, Callable[[Path], object]] = {
     "pickle with an unknown memo": lambda path: _members(path, "model/data.pkl", content=b"\x80\x02h\x09."),
     "pickle of a storage that is none": lambda path: _members(path, "model/data.pkl", content=b"\x80\x02NQ."),
     "100,000 tensors": _many_tensors,
+    "tensors of 10^11 entries, converted": lambda path: torch.save(
+        {"w": Call(_convert(), torch.zeros(1).expand(10**11), torch.float64, "cpu", False)}, path
+    ),
+    "storage of text": lambda path: archive(path, {"w": Call(_rebuild(), "storage", 0, (4,), (1,), False, {})}),
+    "storage of an unknown type": lambda path: archive(path, {"w": _tensor_of(Unknown("0", 4))}, {"0": bytes(16)}),
+    "tensor without a shape": lambda path: archive(path, {"w": Call(_rebuild(), Storage("0", 4), 0)}, {"0": bytes(16)}),
+    "shape of text": lambda path: archive(path, {"w": tensor("0", 4, ("4",), (1,))}, {"0": bytes(16)}),  # type: ignore[arg-type]
+    "shape of a hundred dimensions": lambda path: archive(path, {"w": tensor("0", 1, (1,) * 100, (1,) * 100)}),
+    "shape of 2^200": lambda path: archive(path, {"w": tensor("0", 4, (2**50,) * 4, (1,) * 4)}, {"0": bytes(16)}),
+    "strides of 2^62": lambda path: archive(path, {"w": tensor("0", 4, (2,), (2**62,))}, {"0": bytes(16)}),
+    "more strides than sizes": lambda path: archive(path, {"w": tensor("0", 4, (4,), (1, 1))}, {"0": bytes(16)}),
+    "quantized": lambda path: archive(path, {"w": Call(torch._utils._rebuild_qtensor, Storage("0", 4))}),  # type: ignore[attr-defined]
+    "without data": lambda path: torch.save({"w": torch.ones(3, device="meta")}, path),
+    "lazily negated": lambda path: torch.save({"w": torch.ones(3, dtype=torch.cfloat).conj().imag}, path),
+    "module within itself": lambda path: archive(path, _module_within_itself()),
+    "2^40 modules": lambda path: archive(path, _doubled_module(40)),
+    "module deep within modules": lambda path: archive(path, _nested_module(110)),
+    "user's object": lambda path: torch.save(Call(collections.deque, [torch.ones(3)]), path),
+    **{name: (lambda path, change=change: _legacy_changed(path, change)) for name, change in LEGACY.items()},  # type: ignore[misc]
+    **{name: (lambda path, change=change: _tar_changed(path, change)) for name, change in TAR.items()},  # type: ignore[misc]
 }
+
+
+def _bomb(content: Callable[[], bytes]) -> Callable[[Path], object]:
+    return lambda path: _members(path, "m/data.pkl", content=b"\x80\x04" + content())
+
+
+def _colliding() -> bytes:
+    """Numbers that fall into the same slot of a dictionary."""
+    keys = ((number * (2**61 - 1)).to_bytes(12, "little") for number in range(400_000))
+    return b"}(" + b"".join(b"\x8a\x0c" + key + b"N" for key in keys) + b"u."
+
+
+def _bytes_from_one_text() -> bytes:
+    text = b"X" + struct.pack("<I", 2**23) + b"a" * 2**23 + b"q\0" + b"X\6\0\0\0latin1q\2"
+    return b"c_codecs\nencode\nq\1" + text + b"h\1h\0h\2\x86R" * 10**5 + b"."
+
+
+def _long_texts() -> bytes:
+    """Two texts of six megabytes, alike to the last letter, as keys in turn."""
+    text = b"X" + struct.pack("<I", 6 * 2**20) + b"a" * 6 * 2**20 + b"\x94"
+    return text + text + b"}(" + b"h\0Nh\1N" * 200_000 + b"u."
+
+
+BOMBS: dict[str, Callable[[Path], object]] = {
+    "two million lists": _bomb(lambda: b"]" * 2_000_000 + b"."),
+    "lists in each other": _bomb(lambda: b"]" * 500_000 + b"a" * 499_999 + b"."),
+    "a key half a million deep": _bomb(lambda: b"})" + b"\x85" * 500_000 + b"Ns."),
+    "a key that doubles": _bomb(lambda: b"})" + b"2\x86" * 100 + b"Ns."),
+    "two million sets": _bomb(lambda: b"\x8f" * 2_000_000 + b"."),
+    "names without end": _bomb(lambda: b"\x8c\xf0" + b"a." * 120 + b"q\0" + b"h\0h\0\x93" * 600_000 + b"."),
+    "bytes from one text": _bomb(_bytes_from_one_text),
+    "keys that collide": _bomb(_colliding),
+    "long texts compared": _bomb(_long_texts),
+    "memo at 2^31": _bomb(lambda: b"Nr\xff\xff\xff\x7f."),
+    "more opcodes than any": _bomb(lambda: b"N0" * 1_300_000 + b"N."),
+    "one tensor half a million times": lambda path: archive(path, [tensor("0", 4, (4,), (1,))] * 500_000),
+}
+"""Pickles that would take much memory or time if all that they ask for were made."""
 
 
 @dataclass(frozen=True)
@@ -278,10 +432,6 @@ def _python(canary: Path) -> Call:
     return Call(eval, f"open({str(canary)!r}, 'w').close()")
 
 
-def _module(path: Path) -> None:
-    torch.save(torch.nn.Linear(2, 2), path)
-
-
 def _legacy(content: object, path: Path) -> None:
     torch.save(content, path, _use_new_zipfile_serialization=False)
 
@@ -291,6 +441,38 @@ def _recalled_from_memo(path: Path, canary: Path) -> None:
     command = f"touch '{canary}'".encode()
     texts = b"".join(b"\x8c" + bytes([len(text)]) + text + b"\x94" for text in (b"posix", b"system", b"x", b"y"))
     path.write_bytes(b"\x80\x04" + texts + b"h\x00h\x01\x93X" + struct.pack("<I", len(command)) + command + b"\x85R.")
+
+
+def _text(text: str) -> bytes:
+    return b"X" + struct.pack("<I", len(text)) + text.encode()
+
+
+def _by_attributes(path: Path, canary: Path) -> None:
+    """getattr(getattr(torch.serialization, "os"), "system"): no name in it is unsafe by itself."""
+    get, command = b"c__builtin__\ngetattr\n", _text(f"touch '{canary}'")
+    module = get + b"ctorch\nserialization\n" + _text("os") + b"\x86R"
+    path.write_bytes(b"\x80\x02" + get + module + _text("system") + b"\x86R" + command + b"\x85R.")
+
+
+def _by_dotted_name(path: Path, canary: Path) -> None:
+    names = b"\x8c\x13torch.serialization\x8c\x09os.system\x93"
+    path.write_bytes(b"\x80\x04" + names + _text(f"touch '{canary}'") + b"\x85R.")
+
+
+class _Setter:
+    """Pickles with a function that sets the state: `exec` of the object and the state."""
+
+    def __init__(self, setter: Callable[..., Any], state: object) -> None:
+        self._reduced = (str, ("pass",), state, None, None, setter)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return self._reduced
+
+
+def _in_a_module(path: Path, canary: Path, **options: Any) -> None:
+    module = torch.nn.Linear(2, 2)
+    module.note = _shell(canary)  # type: ignore[assignment]
+    torch.save(module, path, **options)
 
 
 MALICIOUS: dict[str, Malice] = {
@@ -315,36 +497,66 @@ MALICIOUS: dict[str, Malice] = {
     "cut short after the call": Malice(
         lambda p, c: p.write_bytes(pickle.dumps([_shell(c), "x" * 1000], 2)[:-500]), "`posix.system`"
     ),
-    "a whole module": Malice(lambda p, _: _module(p), "`torch.nn.modules.linear.Linear`"),
-    "TorchScript": Malice(
-        lambda p, _: _members(p, "m/data.pkl", "m/constants.pkl", "m/code/__torch__.py"), "TorchScript"
+    "exec": Malice(lambda p, c: torch.save(Call(exec, f"open({str(c)!r}, 'w').close()"), p), "`__builtin__.exec`"),
+    "subprocess": Malice(lambda p, c: torch.save(Call(subprocess.Popen, ["touch", str(c)]), p), "`commands.Popen`"),
+    "importlib": Malice(lambda p, _: torch.save(Call(importlib.import_module, "this"), p), "`importlib.import_module`"),
+    "runpy": Malice(lambda p, c: torch.save(Call(runpy.run_path, str(c)), p), "`runpy.run_path`"),
+    "pickle in a pickle": Malice(
+        lambda p, c: torch.save(Call(_pickle.loads, pickle.dumps(_shell(c))), p), "`pickle.loads`"
     ),
-    "numpy scalar": Malice(lambda p, _: torch.save({"w": torch.ones(2), "x": _numpy_scalar()}, p), "numpy"),
-    "memory bomb": Malice(lambda p, _: torch.save({"w": Call(bytearray, 10**12)}, p), "`__builtin__.bytearray`"),
-    "doubling bomb": Malice(lambda p, _: torch.save({"w": _doubled(40)}, p), "`_codecs.encode`"),
-    "tensor bomb": Malice(lambda p, _: torch.save({"w": Call(torch.FloatTensor, 10**12)}, p), "FloatTensor`"),
-    "storage bomb": Malice(
-        lambda p, _: archive(p, {"w": Call(collections.Counter, Storage("0", 4))}, {"0": bytes(16)}), "Counter"
+    "torch.load": Malice(lambda p, c: torch.save(Call(torch.load, str(c)), p), "`torch.serialization.load`"),
+    "torch.hub": Malice(lambda p, _: torch.save(Call(torch.hub.load, "a/b", "c"), p), "`torch.hub.load`"),
+    "ctypes": Malice(lambda p, _: torch.save(Call(ctypes.CDLL, "libc.so.6"), p), "`ctypes.CDLL`"),
+    "setattr": Malice(lambda p, _: torch.save(Call(setattr, torch.float32, "a", 1), p), "`__builtin__.setattr`"),
+    "methodcaller": Malice(lambda p, _: torch.save(operator.methodcaller("__reduce__"), p), "`operator.methodcaller`"),
+    "by attributes": Malice(_by_attributes, "`torch.serialization.os.system`"),
+    "by a dotted name": Malice(_by_dotted_name, "`torch.serialization.os.system`"),
+    "by INST": Malice(lambda p, c: p.write_bytes(f"(S'touch {c}'\nios\nsystem\n.".encode()), "`os.system`"),
+    "by OBJ": Malice(
+        lambda p, c: p.write_bytes(b"\x80\x02(cos\nsystem\n" + _text(f"touch {c}") + b"o."), "`os.system`"
     ),
-    "entries as keys": Malice(lambda p, _: torch.save({"w": Call(set, torch.ones(9))}, p), "`__builtin__.set of"),
-    "a storage called": Malice(lambda p, _: torch.save({"w": Call(torch.UntypedStorage, 10**12)}, p), "UntypedStorage"),
-    "a call through a type": Malice(
-        lambda p, _: torch.save({"w": Call(torch._tensor._rebuild_from_type_v2, set, set, (torch.ones(9),), {})}, p),
-        "`torch._tensor._rebuild_from_type_v2 of __builtin__.set`",
+    "as setter of state": Malice(lambda p, _: torch.save(_Setter(exec, {}), p), "`__builtin__.exec`"),
+    "in a module": Malice(_in_a_module, "`posix.system`"),
+    "in a module, protocol 5": Malice(lambda p, c: _in_a_module(p, c, pickle_protocol=5), "`posix.system`"),
+    "in a legacy module": Malice(
+        lambda p, c: _in_a_module(p, c, _use_new_zipfile_serialization=False), "`posix.system`"
     ),
-    "a result called": Malice(
-        lambda p, _: _members(p, "m/data.pkl", content=b"\x80\x02c__builtin__\nset\n)R)R."),
-        "something that has no name",
-    ),
-    "conversion bomb": Malice(
-        lambda p, _: torch.save({"w": Call(_convert(), torch.zeros(1).expand(10**11), torch.float64, "cpu", False)}, p),
-        "`torch._utils._rebuild_device_tensor_from_cpu_tensor`",
+    "in a tar": Malice(lambda p, c: write_torch_tar({"w": torch.ones(2), "z": _shell(c)}, p), "`posix.system`"),
+    "as a key of a storage": Malice(
+        lambda p, c: archive(p, {"w": Call(_rebuild(), _shell(c), 0, (1,), (1,), False, {})}), "`posix.system`"
     ),
 }
 
 
-def _numpy_scalar() -> object:
-    return np.float64(0.5)
+class Unheard:
+    """A class of a user's own."""
+
+    def __init__(self) -> None:
+        self.lr = np.float64(0.5)
+        self.path = Path("somewhere")
+        self.layer = torch.nn.Linear(2, 2)
+
+
+INERT: dict[str, object] = {
+    "numpy": {"scalar": np.float64(0.5), "array": np.arange(9), "state": np.random.default_rng(0).bit_generator.state},
+    "user's object": Unheard(),
+    "namespace": argparse.Namespace(lr=0.1, weights=torch.ones(3)),
+    "bound method": torch.nn.Linear(2, 2).forward,
+    "partial function": functools.partial(torch.nn.functional.gelu, approximate="tanh"),
+    "datetime": dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
+    "memory bomb": Call(bytearray, 10**12),
+    "tensor bomb": Call(torch.FloatTensor, 10**12),
+    "storage called": Call(torch.UntypedStorage, 10**12),
+    "entries as keys": Call(set, torch.ones(9)),
+    "a call through a type": Call(torch._tensor._rebuild_from_type_v2, set, set, (torch.ones(9),), {}),
+    "state of a dictionary": SetState({"a": 1}),
+}
+"""What a pickle may hold beside tensors: nothing is made of it."""
+
+
+def doubling_bomb() -> object:
+    """40 calls in each other, each of which would make the text twice as long."""
+    return _doubled(40)
 
 
 def _doubled(times: int) -> object:
@@ -352,6 +564,11 @@ def _doubled(times: int) -> object:
     for number in range(times):
         value = Call(_codecs.encode, value, "hex" if number else "latin1")
     return value
+
+
+def _rebuild() -> Callable[..., Any]:
+    found: Callable[..., Any] = torch._utils._rebuild_tensor_v2  # type: ignore[attr-defined]
+    return found
 
 
 def _convert() -> Callable[..., Any]:

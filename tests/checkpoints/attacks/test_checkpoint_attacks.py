@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import math
 import pickle
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import psutil
 import pytest
@@ -24,11 +27,15 @@ from spectral_edge.checkpoints.raw_file import RawFile
 from spectral_edge.checkpoints.safetensors_format import read_safetensors
 from spectral_edge.errors import CheckpointError, CheckpointFormatError, UnsafeCheckpointError
 from tests.checkpoints.attacks.evil_files import (
+    BOMBS,
     DAMAGED,
+    INERT,
     MAGIC,
     MALICIOUS,
     OWN_LIMITS,
     SAFETENSORS,
+    TENSORS,
+    doubling_bomb,
     entry,
     good_safetensors,
     good_torch,
@@ -78,6 +85,31 @@ def test_damaged_and_foreign_files(name: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("name", BOMBS)
+def test_pickles_that_would_fill_the_memory(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    BOMBS[name](path)
+    with _bounded_memory(700_000_000), pytest.raises(CheckpointFormatError) as caught:
+        open_checkpoint([path])
+    assert caught.value.file == str(path)
+
+
+@pytest.mark.parametrize("options", [{}, {"pickle_protocol": 5}, {"_use_new_zipfile_serialization": False}], ids=str)
+@pytest.mark.parametrize("name", INERT)
+def test_what_lies_beside_tensors_is_left_alone(name: str, options: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    torch.save({"model": TENSORS, "beside": INERT[name], ("a", 1): INERT[name]}, path, **options)
+    with _bounded_memory(200_000_000), open_checkpoint([path]) as reader:
+        assert list(reader.tensors) == sorted(TENSORS)
+        assert torch.equal(reader.read_block("layer.weight", 0, 64), TENSORS["layer.weight"].reshape(-1))
+
+
+def test_calls_in_each_other_are_not_made(tmp_path: Path) -> None:
+    torch.save({"model": TENSORS, "beside": doubling_bomb()}, tmp_path / "model.pt")
+    with _bounded_memory(200_000_000), open_checkpoint([tmp_path / "model.pt"]) as reader:
+        assert list(reader.tensors) == sorted(TENSORS)
+
+
 @pytest.mark.parametrize("name", MALICIOUS)
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_nothing_is_executed(name: str, suffix: str, tmp_path: Path) -> None:
@@ -91,12 +123,16 @@ def test_nothing_is_executed(name: str, suffix: str, tmp_path: Path) -> None:
     assert not canary.exists()
 
 
-@pytest.mark.parametrize("name", ["os.system", "eval", "bare pickle, protocol 4"])
+_TRUSTED = ("os.system", "eval", "exec", "in a module", "in a legacy module", "pickle in a pickle")
+_BARE = ("bare pickle, protocol 0", "bare pickle, protocol 4", "by attributes", "by a dotted name", "by INST", "by OBJ")
+
+
+@pytest.mark.parametrize("name", _TRUSTED + _BARE)
 def test_the_canary_does_sing_when_the_file_is_trusted(name: str, tmp_path: Path) -> None:
     """Else the tests above could not fail."""
     path, canary = tmp_path / "model.pt", tmp_path / "canary"
     MALICIOUS[name].write(path, canary)
-    if name.startswith("bare"):
+    if name in _BARE:
         pickle.loads(path.read_bytes())  # noqa: TID251
     else:
         torch.load(path, weights_only=False)
@@ -145,8 +181,18 @@ def _verdict(path: Path) -> CheckpointError | None:
     return None
 
 
+def _exported_and_scripted() -> tuple[bytes, bytes]:
+    layer, exported, scripted = torch.nn.Linear(2, 2), io.BytesIO(), io.BytesIO()
+    torch.export.save(torch.export.export(layer, (torch.ones(1, 2),)), exported)
+    with warnings.catch_warnings(action="ignore"):  # torch.jit is deprecated
+        torch.jit.save(torch.jit.script(layer), scripted)
+    return exported.getvalue(), scripted.getvalue()
+
+
 @pytest.mark.parametrize(
-    "content", [good_torch(), good_torch(legacy=True), good_safetensors()], ids=["zip", "legacy", "safetensors"]
+    "content",
+    [good_torch(), good_torch(legacy=True), good_safetensors(), *_exported_and_scripted()],
+    ids=["zip", "legacy", "safetensors", "exported", "scripted"],
 )
 @settings(max_examples=200, deadline=None)
 @given(flips=_flips, cut=st.floats(0.5, 1.0))
@@ -163,7 +209,7 @@ def test_random_damage_raises_nothing_but_our_errors(
 @settings(max_examples=300, deadline=None)
 @given(flips=_flips)
 def test_a_damaged_pickle_with_a_right_checksum_raises_nothing_but_our_errors(flips: list[tuple[float, int]]) -> None:
-    """Walks what torch's unpickler raises: the archive's checksums would catch damage before it."""
+    """The checksums of the archive would catch the damage before the pickle is looked at."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model.pt"
         path.write_bytes(

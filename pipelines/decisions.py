@@ -1,20 +1,25 @@
-"""What has to be done to a run, decided by looking only: nothing here fetches or writes."""
+"""What has to be done to a run, decided by looking only: nothing here fetches or writes.
+
+What the store's band says of the same checkpoints is not measured again. Only what is asked beyond it is read.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from integrations.tracker import CheckpointListing, CheckpointRef, TrackedRun, Tracker
 from pipelines.settings import AuditSettings
 from spectral_edge.errors import NoStepError
-from spectral_edge.settings import Settings
+from spectral_edge.resuming import lags_of, stored_trajectory
+from spectral_edge.settings import Settings, same_pass
 from spectral_edge.store import AuditState, Store
+from spectral_edge.trajectory import Trajectory
 
-Action = Literal["audit", "update", "nothing", "report_known_error", "report_no_checkpoints"]
+Action = Literal["audit", "extend", "reanalyse", "update", "nothing", "report_known_error", "report_no_checkpoints"]
 
 RunIdentity = tuple[str, str, str]
 
@@ -26,16 +31,13 @@ class Scope:
     tracker: Tracker
     settings: AuditSettings
     analysis: Settings
+    store: Store | None
     audits: Mapping[RunIdentity, AuditState]
-    states: Mapping[RunIdentity, str]
 
     @classmethod
     def of(cls, tracker: Tracker, settings: AuditSettings, store: Store | None) -> Scope:
         """Reads what `store` holds; None is an empty store."""
-        audits = store.audits() if store else {}
-        rows = store.runs_table().select(["tracker", "project", "run_id", "state"]).to_pylist() if store else []
-        states = {(row["tracker"], row["project"], row["run_id"]): row["state"] for row in rows}
-        return cls(tracker, settings, settings.analysis(), audits, states)
+        return cls(tracker, settings, settings.analysis(), store, store.audits() if store else {})
 
     def stored(self, run: TrackedRun, fingerprint: str) -> AuditState | None:
         """The store's audit of the same checkpoints under the same settings, unless it is to be done again."""
@@ -51,17 +53,38 @@ class Decision:
     """What to do to one run.
 
     Attributes:
-        action: `audit` reads the checkpoints; `update` brings the run's state in the store and its annotations up to
-            date from the stored tables; the others do nothing.
+        action: `audit` reads all checkpoints; `extend` reads the new ones and those they are compared with;
+            `reanalyse` reads none; `update` brings the run's state in the store and its annotations up to date from
+            the stored tables; the others do nothing.
         listing: The run's checkpoints.
         fingerprint: Identifies them.
         known_error: The error that the store holds: the run failed, or some of its groups end early.
+        known: What the store's band says of the run's first checkpoints; set for `extend` and `reanalyse`.
+        enough_lags: Set for an `audit` that would not have to read what the store knows, were it asked for no more
+            than these lags.
     """
 
     action: Action
     listing: CheckpointListing
     fingerprint: str
     known_error: str | None = None
+    known: Trajectory | None = None
+    enough_lags: int | None = None
+
+    @property
+    def new_checkpoints(self) -> int:
+        """Checkpoints that the store does not know."""
+        return len(self.listing.checkpoints) - (len(self.known.steps) if self.known else 0)
+
+    @property
+    def to_read(self) -> tuple[CheckpointRef, ...]:
+        """The checkpoints that are read."""
+        refs = self.listing.checkpoints
+        if self.action == "audit":
+            return refs
+        if self.action != "extend" or self.known is None:
+            return ()
+        return refs[len(self.known.steps) - lags_of(self.known) - 1 :]
 
 
 def decide(scope: Scope, run: TrackedRun) -> Decision:
@@ -84,12 +107,44 @@ def decide(scope: Scope, run: TrackedRun) -> Decision:
         return Decision("report_no_checkpoints", listing, digest)
     stored = scope.stored(run, digest)
     if stored is None:
-        return Decision("audit", listing, digest)
+        return _to_measure(scope, run, Decision("audit", listing, digest))
     if stored.status == "failed":
         return Decision("report_known_error", listing, digest, known_error=stored.error)
-    is_current = scope.states[identity(run)] == run.state and _is_annotated(scope, run, digest)
+    is_current = stored.state == run.state and _is_annotated(scope, run, digest)
     known_error = stored.error and f"run {run.key.run_name}: {stored.error}"
     return Decision("nothing" if is_current else "update", listing, digest, known_error)
+
+
+def _to_measure(scope: Scope, run: TrackedRun, whole: Decision) -> Decision:
+    """`whole`, or what is left of it where the store's band holds some or all of it."""
+    known, asked = _known(scope, run, whole.listing.checkpoints), scope.analysis.lags
+    if known is None:
+        return whole
+    if lags_of(known) < asked:
+        return replace(whole, enough_lags=lags_of(known)) if lags_of(known) >= scope.analysis.window else whole
+    if len(known.steps) == len(whole.listing.checkpoints):
+        return replace(whole, action="reanalyse", known=known)
+    if len(known.steps) <= lags_of(known) + 1:
+        return whole  # the new checkpoints are compared with all that came before: nothing would be saved
+    return replace(whole, action="extend", known=known)
+
+
+def _known(scope: Scope, run: TrackedRun, refs: Sequence[CheckpointRef]) -> Trajectory | None:
+    """What the store's band says of the first of `refs`, or of all; None where it says nothing of use.
+
+    A run that has grown is read whole when it was done in part before: the groups that had ended have no band any more.
+    """
+    state = None if scope.settings.force else scope.audits.get(identity(run))
+    if state is None or scope.store is None or not state.checkpoints or not same_pass(state.settings, scope.analysis):
+        return None
+    before = refs[: state.checkpoints]
+    usable = ("ok", "partial") if len(before) == len(refs) else ("ok",)
+    if state.status not in usable or state.fingerprint != fingerprint(before):
+        return None
+    tables = scope.store.read_run(run.key)
+    if tables is None or tables.audit_id != state.audit_id:
+        return None  # another process has written it since
+    return stored_trajectory(tables, [ref.step for ref in before], [ref.name for ref in before], scope.analysis.lags)
 
 
 def identity(run: TrackedRun) -> RunIdentity:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from pipelines.fetching import bytes_to_read, plan_segments
 from pipelines.settings import AuditSettings
 from pipelines.wording import count_text, minutes_text, size_text
 from spectral_edge.errors import NotFoundError, SpectralEdgeError
+from spectral_edge.resuming import lags_of
 from spectral_edge.store import Store
 
 FETCH_BYTES_PER_SECOND: Final = 100e6
@@ -37,6 +39,8 @@ WRITTEN_BACK: Final = {
 
 WORDS: Final[dict[Action, str]] = {
     "audit": "be audited",
+    "extend": "be extended by {new}",
+    "reanalyse": "be re-analysed from the store",
     "update": "be updated from the store",
     "nothing": "stay as it is",
     "report_known_error": "fail as before",
@@ -50,18 +54,31 @@ _PROBE_SECONDS: Final = 0.2
 
 @dataclass(frozen=True)
 class RunForecast:
-    """What would be done to one run. `seconds` counts fetching and reading one after the other: an upper estimate."""
+    """What would be done to one run.
+
+    `seconds` counts fetching and reading one after the other: an upper estimate. `enough_lags` is set where the store
+    holds the run's inner products, but not up to the lags asked for: with these lags, what it knows is not read again.
+    """
 
     run_name: str
     run_id: str
     action: Action | None
     checkpoints: int = 0
+    new_checkpoints: int = 0
     bytes_to_fetch: int = 0
     bytes_to_read: int = 0
     requests: int = 0
     seconds: float = 0.0
     written_back: str = "nothing"
+    enough_lags: int | None = None
     error: str | None = None
+
+    @property
+    def would(self) -> str:
+        """What would be done, in words."""
+        if self.action is None:
+            return "cannot be looked at"
+        return WORDS[self.action].format(new=count_text(self.new_checkpoints, "new checkpoint"))
 
 
 @dataclass(frozen=True)
@@ -76,11 +93,32 @@ class Forecast:
         """The totals, in one line."""
         runs = self.runs
         return (
-            f"{count_text(len(runs), 'run')}, {sum(run.action == 'audit' for run in runs)} to audit: "
+            f"{count_text(len(runs), 'run')}, {self._to_do}: "
             f"{size_text(sum(run.bytes_to_fetch for run in runs))} to fetch, "
             f"{size_text(sum(run.bytes_to_read for run in runs))} to read, "
             f"{count_text(sum(run.requests for run in runs), 'request')}, "
             f"{minutes_text(sum(run.seconds for run in runs))}; {self._written_back}. Nothing was fetched or written."
+            f"{self._cheaper}"
+        )
+
+    @property
+    def _to_do(self) -> str:
+        def counted(action: Action) -> int:
+            return sum(run.action == action for run in self.runs)
+
+        more = [(counted("extend"), "to extend"), (counted("reanalyse"), "to re-analyse from the store")]
+        return ", ".join([f"{counted('audit')} to audit", *(f"{number} {words}" for number, words in more if number)])
+
+    @property
+    def _cheaper(self) -> str:
+        """What would spare reading again what the store knows; nothing when nothing would."""
+        lags = {run.enough_lags for run in self.runs if run.enough_lags is not None}
+        if not lags:
+            return ""
+        number = sum(run.enough_lags is not None for run in self.runs)
+        return (
+            f" The store knows checkpoints of {count_text(number, 'run')} already, but not up to the lags asked for: "
+            f"with --lags {min(lags)} they would not be read again."
         )
 
     @property
@@ -94,7 +132,7 @@ class Forecast:
         return [
             {
                 "run": run.run_name,
-                "would": WORDS[run.action] if run.action else "cannot be looked at",
+                "would": run.would,
                 "checkpoints": str(run.checkpoints),
                 "to fetch": size_text(run.bytes_to_fetch),
                 "to read": size_text(run.bytes_to_read),
@@ -150,7 +188,7 @@ def _store_if_there(uri: str) -> Store | None:
 def _forecast_run(scope: Scope, run: TrackedRun, rate: float) -> RunForecast:
     try:
         decision = decide(scope, run)
-        if decision.action == "audit":
+        if decision.action in {"audit", "extend", "reanalyse"}:
             return _forecast_audit(scope, run, decision, rate)
     except SpectralEdgeError as error:
         return RunForecast(run.key.run_name, run.key.run_id, None, error=str(error.of_run(run.key.run_name)))
@@ -168,27 +206,28 @@ def _forecast_run(scope: Scope, run: TrackedRun, rate: float) -> RunForecast:
 
 
 def _forecast_audit(scope: Scope, run: TrackedRun, decision: Decision, rate: float) -> RunForecast:
-    refs, settings = decision.listing.checkpoints, scope.settings
-    to_fetch, to_read = _bytes(scope, refs)
+    refs, settings = decision.to_read, scope.settings
+    to_fetch, to_read = _bytes(scope, refs, lags_of(decision.known) if decision.known else scope.analysis.lags)
     is_local = scope.tracker.capabilities.local_checkpoints
     files = sum(len(ref.files) for ref in refs)
     return RunForecast(
         run.key.run_name,
         run.key.run_id,
         decision.action,
-        checkpoints=len(refs),
+        checkpoints=len(decision.listing.checkpoints),
+        new_checkpoints=decision.new_checkpoints if decision.action == "extend" else 0,
         bytes_to_fetch=to_fetch,
         bytes_to_read=to_read,
         requests=0 if is_local else LOOKING_REQUESTS + files + WRITING_REQUESTS[settings.annotate],
         seconds=to_fetch / FETCH_BYTES_PER_SECOND + to_read / DISK_BYTES_PER_SECOND + to_read / rate,
         written_back=WRITTEN_BACK[settings.annotate],
+        enough_lags=decision.enough_lags,
     )
 
 
-def _bytes(scope: Scope, refs: tuple[CheckpointRef, ...]) -> tuple[int, int]:
+def _bytes(scope: Scope, refs: Sequence[CheckpointRef], lags: int) -> tuple[int, int]:
     sizes = [ref.size for ref in refs]
-    if scope.tracker.capabilities.local_checkpoints:
+    if not sizes or scope.tracker.capabilities.local_checkpoints:
         return 0, sum(sizes)
-    keep = scope.analysis.lags + 1
-    plan = plan_segments(sizes, keep, scope.settings.max_disk_per_run)
-    return sum(sizes), bytes_to_read(sizes, plan, keep)
+    plan = plan_segments(sizes, lags + 1, scope.settings.max_disk_per_run)
+    return sum(sizes), bytes_to_read(sizes, plan, lags + 1)

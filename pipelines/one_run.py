@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from contextlib import closing
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -11,14 +9,17 @@ import pyarrow as pa
 from integrations.annotations import annotation_of
 from integrations.tracker import CheckpointListing, RunState, TrackedRun, WriteReceipt
 from integrations.training_record import training_record
-from pipelines import progress
 from pipelines.decisions import NO_FINGERPRINT, Decision, Scope, decide
-from pipelines.fetching import Segment, fetch_segments
+from pipelines.measuring import Costs, measure
 from pipelines.results import RunResult
-from pipelines.spool import spool_folder
 from spectral_edge.analysis import Provenance, analyse_run, failed_run
-from spectral_edge.errors import CheckpointError, NoStepError, StoreError, TrajectoryError
-from spectral_edge.gram import Trajectory, TrajectoryPass
+from spectral_edge.errors import (
+    AnnotationConflictError,
+    CheckpointError,
+    NoStepError,
+    StoreError,
+    TrajectoryError,
+)
 from spectral_edge.series import TrainingRecord
 from spectral_edge.store import Store
 from spectral_edge.tables import RUNS, RunTables
@@ -31,16 +32,6 @@ class Job:
     scope: Scope
     store: Store
     device: str
-
-
-@dataclass
-class _Costs:
-    """What reading a run has cost so far."""
-
-    bytes_fetched: int = 0
-    bytes_read: int = 0
-    seconds_fetch: float = 0.0
-    seconds_gram: float = 0.0
 
 
 def audit_one(job: Job, run: TrackedRun) -> RunResult:
@@ -63,7 +54,7 @@ def audit_one(job: Job, run: TrackedRun) -> RunResult:
         return replace(result, outcome="no_checkpoints")
     if decision.action == "report_known_error":
         return replace(result, outcome="failed", error=decision.known_error, known=True)
-    if decision.action == "audit":
+    if decision.action in {"audit", "extend", "reanalyse"}:
         return _audit(job, run, decision, result)
     if decision.action == "update":
         return _update(job, run, result)
@@ -73,16 +64,18 @@ def audit_one(job: Job, run: TrackedRun) -> RunResult:
 
 
 def _audit(job: Job, run: TrackedRun, decision: Decision, result: RunResult) -> RunResult:
-    costs = _Costs()
+    costs = Costs()
     try:
         record = _record(job, run, decision.listing)  # before the reading, which takes longer than a refused `metric`
-        trajectory = _read(job, run, decision, costs)
-        tables = analyse_run(run.key, trajectory, record, job.scope.analysis, _provenance(run, decision, costs))
+        measured = measure(job.scope, run, decision, job.device, costs)
+        provenance = _provenance(run, decision, costs)
+        tables = analyse_run(run.key, measured.trajectory, record, job.scope.analysis, provenance)
     except (CheckpointError, TrajectoryError) as error:
         _record_failure(job, run, _provenance(run, decision, costs), error)
         raise
     job.store.write_run(tables)
-    done = _write_back(job, run, replace(result, outcome="audited"))
+    new = decision.new_checkpoints if measured.how == "extended" else 0
+    done = _write_back(job, run, replace(result, outcome=measured.how, new_checkpoints=new))
     return replace(done, bytes_fetched=costs.bytes_fetched, bytes_read=costs.bytes_read)
 
 
@@ -127,43 +120,11 @@ def _annotate(job: Job, run: TrackedRun, tables: RunTables) -> WriteReceipt:
     if level == "none":
         return WriteReceipt(0, 0, 0)
     annotation = annotation_of(tables, level=level)
-    return job.scope.tracker.annotate(run, annotation, replace=job.scope.settings.force)
-
-
-def _read(job: Job, run: TrackedRun, decision: Decision, costs: _Costs) -> Trajectory:
-    """Fetch and read the checkpoints; `costs` grows while it happens, so that a failure can tell them too."""
-    scope, refs = job.scope, decision.listing.checkpoints
-    is_local = scope.tracker.capabilities.local_checkpoints
-    n_bytes = sum(ref.size for ref in refs)
-    shown = progress.current().run_started(run.key, len(refs), 0 if is_local else n_bytes, n_bytes)
-
-    def on_bytes(n_read: int) -> None:
-        costs.bytes_read += n_read
-        shown.read(n_read)
-
-    with spool_folder(scope.settings.spool, decision.fingerprint[:12]) as folder:
-        trajectory_pass = TrajectoryPass(scope.analysis, job.device, scratch=folder)
-        segments = fetch_segments(
-            scope.tracker,
-            run,
-            refs,
-            keep=scope.analysis.lags + 1,
-            max_disk=scope.settings.max_disk_per_run,
-            folder=folder,
-            on_fetched=shown.fetched,
-        )
-        with closing(segments):
-            for segment in segments:
-                _add_costs(costs, segment)
-                started = time.monotonic()
-                trajectory_pass.extend(segment.old, segment.new, on_bytes)
-                costs.seconds_gram += time.monotonic() - started
-        return trajectory_pass.result()
-
-
-def _add_costs(costs: _Costs, segment: Segment) -> None:
-    costs.seconds_fetch += segment.seconds_waited
-    costs.bytes_fetched += segment.bytes_fetched
+    try:
+        return job.scope.tracker.annotate(run, annotation, replace=job.scope.settings.force)
+    except AnnotationConflictError as error:
+        error.left_behind = f"the tables in {job.store.location.root} are the new ones; nothing was written to the run"
+        raise
 
 
 def _record(job: Job, run: TrackedRun, listing: CheckpointListing) -> TrainingRecord:
@@ -171,7 +132,7 @@ def _record(job: Job, run: TrackedRun, listing: CheckpointListing) -> TrainingRe
     return training_record(job.scope.tracker, run, steps, metric=job.scope.analysis.metric)
 
 
-def _provenance(run: TrackedRun, decision: Decision, costs: _Costs) -> Provenance:
+def _provenance(run: TrackedRun, decision: Decision, costs: Costs) -> Provenance:
     return Provenance(
         decision.fingerprint,
         run.state,

@@ -9,7 +9,7 @@ from pipelines.wording import count_text, size_text
 from spectral_edge.errors import SpectralEdgeError
 from spectral_edge.tables import RunKey
 
-Outcome = Literal["audited", "updated", "unchanged", "no_checkpoints", "partial", "failed"]
+Outcome = Literal["audited", "extended", "reanalysed", "updated", "unchanged", "no_checkpoints", "partial", "failed"]
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,12 @@ class RunResult:
     """What was done to one run.
 
     Attributes:
-        outcome: `audited` (its checkpoints were read), `updated` (its state and annotations, from the stored tables),
-            `unchanged` (nothing was fetched or written), `no_checkpoints` (there is nothing to audit), `partial`
-            (audited, but some groups end early, see `error`) or `failed`.
+        outcome: `audited` (all checkpoints were read), `extended` (only the new ones, and those they are compared
+            with), `reanalysed` (none: the store's band was analysed with other settings), `updated` (its state and
+            annotations, from the stored tables), `unchanged` (nothing was fetched or written), `no_checkpoints` (there
+            is nothing to audit), `partial` (audited, but some groups end early, see `error`) or `failed`.
+        checkpoints: Checkpoints that the run has.
+        new_checkpoints: Those by which the audit in the store was extended.
         regime: Regime of group total in the last full window, where the run was audited.
         bytes_fetched: Bytes copied to this machine's disk.
         bytes_read: Bytes of checkpoints read.
@@ -33,6 +36,7 @@ class RunResult:
     run_id: str
     outcome: Outcome
     checkpoints: int = 0
+    new_checkpoints: int = 0
     regime: str | None = None
     transitions: int = 0
     bytes_fetched: int = 0
@@ -61,7 +65,13 @@ class RunResult:
         if self.outcome == "no_checkpoints":
             return f"{self.run_name}: no checkpoints"
         found = f", regime {self.regime}, {count_text(self.transitions, 'transition')}" if self.regime else ""
-        return f"{self.run_name}: {self.outcome}, {count_text(self.checkpoints, 'checkpoint')}{found}"
+        return f"{self.run_name}: {self._done}, {count_text(self.checkpoints, 'checkpoint')}{found}"
+
+    @property
+    def _done(self) -> str:
+        if self.outcome == "extended":
+            return f"extended by {count_text(self.new_checkpoints, 'new checkpoint')}"
+        return "re-analysed from the store" if self.outcome == "reanalysed" else self.outcome
 
 
 @dataclass(frozen=True)
@@ -82,8 +92,11 @@ class AuditSummary:
         fetched = sum(run.bytes_fetched for run in self.runs)
         writes = sum(run.writes for run in self.runs)
         known = sum(run.known for run in self.runs)
+        new = sum(run.new_checkpoints for run in self.runs)
         news = [
             self._counted("audited", "audited"),
+            self._counted("extended", f"extended by {count_text(new, 'new checkpoint')}"),
+            self._counted("reanalysed", "re-analysed from the store"),
             self._counted("updated", "updated from the store"),
             _counted(sum(run.outcome == "partial" and not run.known for run in self.runs), "audited in part"),
             _counted(sum(run.outcome == "failed" and not run.known for run in self.runs), "failed"),

@@ -10,18 +10,20 @@ import difflib
 import os
 import tomllib
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import ByteSize, Field, SecretStr, ValidationError
+from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
 
 from spectral_edge.errors import UsageError
+from spectral_edge.kinds import KINDS, Kind
 from spectral_edge.settings import Settings
 
 TOML_FILE: Final = Path("spectral-edge.toml")
@@ -45,6 +47,9 @@ class AuditSettings(BaseSettings):
     false_alarm_rate: float = Field(0.05, gt=0, lt=1, description="a number between 0 and 1")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto, cpu or cuda")
     metric: str | None = Field(None, min_length=1, description="the name of a metric that the runs logged")
+    include: Annotated[tuple[Kind, ...], NoDecode] = Field(
+        ("parameters",), description=f"one or more of {', '.join(KINDS)}, separated by commas"
+    )
     annotate: Literal["none", "summary", "full"] = Field("full", description="none, summary or full")
     workers: int = Field(1, ge=1, le=64, description="a whole number of runs at once, 1 to 64")
     max_disk: ByteSize = Field(ByteSize(20_000_000_000), gt=0, description="a size such as 20GB or 500MiB")
@@ -53,6 +58,12 @@ class AuditSettings(BaseSettings):
         None, min_length=1, description="the address of an MLflow server or database"
     )
     force: bool = Field(False, description="true or false")
+
+    @field_validator("include", mode="before")
+    @classmethod
+    def _separated(cls, given: object) -> object:
+        """Text, as flags and the environment give it, is a list separated by commas."""
+        return tuple(word.strip() for word in given.split(",")) if isinstance(given, str) else given
 
     @classmethod
     def settings_customise_sources(
@@ -73,7 +84,13 @@ class AuditSettings(BaseSettings):
         Raises:
             UsageError: `lags` is smaller than `window`.
         """
-        return Settings(window=self.window, lags=self.lags, false_alarm_rate=self.false_alarm_rate, metric=self.metric)
+        return Settings(
+            window=self.window,
+            lags=self.lags,
+            false_alarm_rate=self.false_alarm_rate,
+            metric=self.metric,
+            include=self.include,
+        )
 
     @property
     def tracking_address(self) -> str | None:

@@ -15,11 +15,11 @@ import pyarrow as pa
 from spectral_edge.adiabatic import adiabatic, relative_learning_rate
 from spectral_edge.band import Band, Matrix
 from spectral_edge.errors import SpectralEdgeError
-from spectral_edge.gram import Trajectory
 from spectral_edge.regimes import Reading, read_regimes
 from spectral_edge.series import Steps, TrainingRecord
 from spectral_edge.settings import Settings
 from spectral_edge.tables import INNER_PRODUCTS, SCHEMA_VERSION, RunKey, RunTables, audit_id, build
+from spectral_edge.trajectory import Trajectory
 from spectral_edge.transitions import Change, MetricChange, Tested, fewest_updates, find_changes, metric_change
 from spectral_edge.versions import versions_json
 from spectral_edge.windows import Windows, windows

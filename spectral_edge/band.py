@@ -5,11 +5,13 @@ A value that adds: over blocks of parameters, tensors, shards, files and hosts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from spectral_edge.groups import TOTAL
 
 Matrix = NDArray[np.float64]
 
@@ -52,6 +54,14 @@ class Band:
         """The band of the first `updates` updates alone."""
         return Band(self.values[:updates], self.n_parameters, self.rounding_energy[:updates])
 
+    def followed_by(self, later: Band, first: int) -> Band:
+        """These updates and, after them, those of `later` from update `first` on; same group, same lags."""
+        return Band(
+            np.concatenate([self.values, later.values[first:]]),
+            self.n_parameters,
+            np.concatenate([self.rounding_energy, later.rounding_energy[first:]]),
+        )
+
     def gram(self, ends: NDArray[np.int64], width: int) -> Matrix:
         """Gram matrices of windows of `width` updates that end at updates `ends`: shape (n, width, width)."""
         return self.cross_gram(ends, width, ends, width)
@@ -77,3 +87,19 @@ def total(bands: Iterable[Band]) -> Band:
     for band in rest:
         first = first + band
     return first
+
+
+def widest(bands: Mapping[str, Band]) -> Band:
+    """The band that says most of the whole model: the total where it is there, else that of most parameters."""
+    return bands.get(TOTAL) or max(bands.values(), key=lambda band: band.n_parameters)
+
+
+def identical_checkpoints(bands: Mapping[str, Band], names: Sequence[str]) -> Iterator[str]:
+    """One sentence for each checkpoint that holds the weights of the one before it.
+
+    Args:
+        bands: Bands of all groups, at least one.
+        names: What messages call the checkpoints, one more than updates.
+    """
+    for update in np.flatnonzero(widest(bands).values[:, 0] == 0.0).tolist():
+        yield f"{names[update + 1]} is identical to {names[update]}: its update is zero."

@@ -70,6 +70,10 @@ class Rows:
         """The first update whose products are wanted: the one that ends at the first new checkpoint that has one."""
         return max(0, self.n_old - 1)
 
+    def nothing(self) -> Sums:
+        """The sums over no parameters."""
+        return Sums(np.zeros((len(self.readers) - 1 - self.first, self.lags + 1)), np.zeros(self.n_new))
+
     def band(self, products: Matrix) -> Matrix:
         """From products[i, j] of updates to rows of the band: shape (n, L + 1), n the updates from `first` on."""
         update = np.arange(self.first, len(self.readers) - 1)[:, None]
@@ -108,7 +112,7 @@ class Workspace:
 
     def __init__(self, checkpoints: int, size: int, device: torch.device, *, compiled: bool) -> None:
         self._compiled = compiled
-        self._shape = (checkpoints, size + _PADDING)
+        self._room = checkpoints * (size + _PADDING)
         self._device = device
         self._updates = np.zeros((padded(checkpoints - 1), COLUMNS))
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
@@ -139,8 +143,10 @@ class Workspace:
         return Sums(band, rounding)
 
     def _read(self, rows: Rows, block: Block) -> torch.Tensor:
-        """The block of all checkpoints, one a row; float64 where the files hold that, else float32."""
-        theta = (self._wide if block.dtype == torch.float64 else self._narrow)[: len(rows.readers)]
+        """The block of all checkpoints, one a row and some padding; float64 where the files hold that, else float32."""
+        # One piece of memory, also for a short block: only such a piece is copied to a device without another copy.
+        room, width = self._wide if block.dtype == torch.float64 else self._narrow, block.size + _PADDING
+        theta = room[: len(rows.readers) * width].view(len(rows.readers), width)
         is_direct = block.dtype == theta.dtype
         for reader, row in zip(rows.readers, theta, strict=True):
             offset = 0
@@ -159,28 +165,29 @@ class Workspace:
             self._updates[count : padded(count)] = 0.0
             add_products(theta.numpy(), size, rows.first, rows.lags, self._updates, products)
         else:
-            products[rows.first : count, :count] += products_on(self._device, theta[:, :size], rows.first)
+            products[rows.first : count, :count] += products_on(self._device, theta, size, rows.first)
 
     @cached_property
     def _narrow(self) -> torch.Tensor:
-        return torch.zeros(self._shape, dtype=torch.float32, pin_memory=self._stream is not None)
+        return torch.zeros(self._room, dtype=torch.float32, pin_memory=self._stream is not None)
 
     @cached_property
     def _wide(self) -> torch.Tensor:
-        return torch.zeros(self._shape, dtype=torch.float64, pin_memory=self._stream is not None)
+        return torch.zeros(self._room, dtype=torch.float64, pin_memory=self._stream is not None)
 
 
-def products_on(device: torch.device, theta: torch.Tensor, first: int) -> Matrix:
+def products_on(device: torch.device, theta: torch.Tensor, size: int, first: int) -> Matrix:
     """Inner products of updates `first` … T - 1 with all updates, formed on `device`: shape (T - first, T).
 
     In float64, so that neither TF32 nor float32 sums enter.
 
     Args:
         device: Any torch device.
-        theta: Parameters of a block, one checkpoint a row: shape (T + 1, n), in this machine's memory.
+        theta: Parameters of a block, one checkpoint a row: shape (T + 1, at least `size`), in this machine's memory.
+        size: Parameters in the block.
         first: The first update wanted.
     """
-    there = theta.to(device, non_blocking=True).double()
+    there = theta.to(device, non_blocking=True)[:, :size].double()
     updates = there[1:] - there[:-1]
     found: Matrix = (updates[first:] @ updates.T).cpu().numpy()
     return found

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 
 from spectral_edge.checkpoints import TensorInfo
+from spectral_edge.errors import UsageError
+
+STRIPE: Final = 1 << 20
+"""Largest stretch of a tensor that is not divided between shards."""
 
 
 @dataclass(frozen=True)
@@ -17,6 +22,11 @@ class Piece:
     name: str
     start: int
     stop: int
+
+    @property
+    def n_parameters(self) -> int:
+        """Entries."""
+        return self.stop - self.start
 
 
 @dataclass(frozen=True)
@@ -29,7 +39,7 @@ class Block:
     @property
     def size(self) -> int:
         """Entries."""
-        return sum(piece.stop - piece.start for piece in self.pieces)
+        return sum(piece.n_parameters for piece in self.pieces)
 
     @property
     def n_bytes(self) -> int:
@@ -37,20 +47,50 @@ class Block:
         return self.size * self.dtype.itemsize
 
 
-def blocks(tensors: Mapping[str, TensorInfo], size: int) -> Iterator[Block]:
-    """Cut `tensors` into blocks of at most `size` entries; small tensors of the same dtype share one."""
+@dataclass(frozen=True)
+class Shard:
+    """One of `count` equal parts of a model's parameters, so that several workers can share the work on one run.
+
+    Every parameter is in exactly one shard, the same for all checkpoints: the bands of all shards add up to the band
+    of the whole (theory 2).
+    """
+
+    index: int
+    count: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.index < self.count:
+            raise UsageError(f"`index` of a shard must lie in 0 … {self.count - 1}, got {self.index}.")
+
+    def pieces(self, tensors: Mapping[str, TensorInfo]) -> Iterator[Piece]:
+        """This shard's pieces of `tensors`: every `count`-th stretch of at most STRIPE entries."""
+        position = 0
+        for name, info in tensors.items():
+            for start in range(0, info.n_parameters, STRIPE):
+                if position % self.count == self.index:
+                    yield Piece(name, start, min(start + STRIPE, info.n_parameters))
+                position += 1
+
+
+WHOLE: Final = Shard(0, 1)
+"""All parameters."""
+
+
+def blocks(pieces: Iterable[Piece], tensors: Mapping[str, TensorInfo], size: int) -> Iterator[Block]:
+    """Cut `pieces` of `tensors` into blocks of at most `size` entries; small pieces of the same dtype share one."""
     by_dtype: dict[torch.dtype, list[Piece]] = {}
-    for name, info in tensors.items():
-        open_pieces = by_dtype.setdefault(info.dtype, [])
-        start = 0
-        while start < info.n_parameters:
-            room = size - sum(piece.stop - piece.start for piece in open_pieces)
-            stop = min(info.n_parameters, start + room)
-            open_pieces.append(Piece(name, start, stop))
-            start = stop
-            if stop - open_pieces[-1].start == room:
-                yield Block(tuple(open_pieces), info.dtype)
+    for piece in pieces:
+        dtype = tensors[piece.name].dtype
+        open_pieces = by_dtype.setdefault(dtype, [])
+        start = piece.start
+        while start < piece.stop:
+            room = size - sum(each.n_parameters for each in open_pieces)
+            stop = min(piece.stop, start + room)
+            open_pieces.append(Piece(piece.name, start, stop))
+            if stop - start == room:
+                yield Block(tuple(open_pieces), dtype)
                 open_pieces.clear()
-    for dtype, pieces in by_dtype.items():
-        if pieces:
-            yield Block(tuple(pieces), dtype)
+            start = stop
+    for dtype, rest in by_dtype.items():
+        if rest:
+            yield Block(tuple(rest), dtype)

@@ -22,7 +22,7 @@ import torch
 
 from spectral_edge.band import Band, Matrix, total
 from spectral_edge.block_sums import Rows, Sums, Workspace, block_size, threads_given
-from spectral_edge.blocks import Block, blocks
+from spectral_edge.blocks import WHOLE, Block, Piece, Shard, blocks
 from spectral_edge.checkpoints import CheckpointReader, TensorInfo, open_checkpoint
 from spectral_edge.errors import (
     CheckpointError,
@@ -30,14 +30,15 @@ from spectral_edge.errors import (
     ShapeChangeError,
     TooFewCheckpointsError,
     TrajectoryError,
-    ZeroUpdatesError,
 )
-from spectral_edge.groups import TOTAL, Cell, cells, groups
+from spectral_edge.groups import Cell, cells, groups
+from spectral_edge.open_files import allow_open_files
 from spectral_edge.settings import Settings
 from spectral_edge.threads import map_in_order
+from spectral_edge.trajectory import Trajectory, checked
 
-MAX_OPEN_FILES: Final = 512
-"""Files held open at once; usual limits of a process start at 1,024."""
+MAX_CHECKPOINTS: Final = 512
+"""Checkpoints read side by side: with more, blocks would become too short to be read well from the memory allowed."""
 
 _CHUNK: Final = 8
 """Blocks that one thread sums before it hands the result over."""
@@ -52,27 +53,11 @@ class LocalCheckpoint:
     files: tuple[Path, ...]
 
 
-@dataclass(frozen=True)
-class Trajectory:
-    """What the pass gives: the band of every group, and how it came about.
-
-    Attributes:
-        steps: Training step of each checkpoint, strictly increasing; one more than updates.
-        bands: Band of each group by name. A group that ends early has fewer updates than others.
-        endings: Why groups ended early, one sentence each; empty when none did.
-        warnings: What looks odd but was analysed, one sentence each.
-    """
-
-    steps: tuple[int, ...]
-    bands: Mapping[str, Band]
-    endings: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-
 @dataclass
 class _Sums:
-    """Running sums of one cell; row t belongs to update t."""
+    """What a cell consists of, and its running sums; row t belongs to update t."""
 
+    pieces: list[Piece] = field(default_factory=list)
     values: list[Matrix] = field(default_factory=list)
     rounding: list[Matrix] = field(default_factory=list)
     n_parameters: int = 0
@@ -84,24 +69,34 @@ class TrajectoryPass:
     """Sums the bands of a run, segment after segment of its checkpoints.
 
     Args:
-        settings: Uses `lags`.
+        settings: Uses `lags` and `include`.
         device: Where products are formed: `cpu`, `cuda`, `cuda:1`.
         scratch: Folder for formats that cannot be read in place; the system's temporary folder when None.
         threads: Threads that read and compute; as many as this process has cores when None.
+        shard: The part of the parameters that is summed. See spectral_edge.trajectory.add_up.
     """
 
     def __init__(
-        self, settings: Settings, device: str = "cpu", scratch: Path | None = None, threads: int | None = None
+        self,
+        settings: Settings,
+        device: str = "cpu",
+        scratch: Path | None = None,
+        *,
+        threads: int | None = None,
+        shard: Shard = WHOLE,
     ) -> None:
         self._lags = settings.lags
+        self._include = frozenset(settings.include)
         self._device = torch.device(device)
         self._scratch = scratch
         self._threads = threads or threads_given()
+        self._shard = shard
         self._checkpoints: list[LocalCheckpoint] = []
         self._layout: dict[str, TensorInfo] = {}
         self._cells: dict[str, Cell] = {}
         self._sums: dict[Cell, _Sums] = {}
         self._endings: list[str] = []
+        self._newcomers: dict[Cell, str] = {}
 
     def extend(
         self,
@@ -127,8 +122,9 @@ class TrajectoryPass:
         remaining = list(new)
         before = list(old)
         while remaining:
-            files_each = max(len(c.files) for c in remaining)
-            room = max(1, MAX_OPEN_FILES // files_each - len(before))
+            allowed = allow_open_files(sum(len(c.files) for c in (*before, *remaining)))
+            files_each = max(len(c.files) for c in (*before, *remaining))
+            room = max(1, min(MAX_CHECKPOINTS, allowed // files_each) - len(before))
             segment, remaining = remaining[:room], remaining[room:]
             self._add_segment(before, segment, report)
             before = (before + segment)[-(self._lags + 1) :]
@@ -151,15 +147,12 @@ class TrajectoryPass:
             raise ShapeChangeError(
                 self._endings[0] if self._endings else "no tensor stays the same for three checkpoints."
             )
-        return Trajectory(
-            steps=tuple(checkpoint.step for checkpoint in self._checkpoints),
-            bands=bands,
-            endings=tuple(self._endings),
-            warnings=tuple(self._still_updates(bands)),
-        )
+        steps = tuple(checkpoint.step for checkpoint in self._checkpoints)
+        summed = Trajectory(steps, bands, tuple(self._endings), tuple(self._newcomers.values()))
+        return checked(summed, self._names()) if self._shard == WHOLE else summed
 
     def _require_three(self) -> None:
-        names = [checkpoint.name for checkpoint in self._checkpoints]
+        names = self._names()
         if len(names) < 3:
             raise TooFewCheckpointsError(
                 f"got {len(names)} checkpoint(s) ({', '.join(names) or 'none'}), need at least 3: "
@@ -167,18 +160,8 @@ class TrajectoryPass:
                 next_step="keep more checkpoints of the run, or leave it out of the audit.",
             )
 
-    def _still_updates(self, bands: Mapping[str, Band]) -> Iterator[str]:
-        widest = bands.get(TOTAL) or max(bands.values(), key=lambda band: band.n_parameters)
-        still = np.flatnonzero(widest.values[:, 0] == 0.0)
-        names = [checkpoint.name for checkpoint in self._checkpoints]
-        if len(still) == widest.updates:
-            raise ZeroUpdatesError(
-                f"all updates are zero: {names[0]} … {names[widest.updates]} hold identical weights.",
-                file=names[widest.updates],
-                next_step="check that the training loop saves the model it trains.",
-            )
-        for update in still:
-            yield f"{names[update + 1]} is identical to {names[update]}: its update is zero."
+    def _names(self) -> list[str]:
+        return [checkpoint.name for checkpoint in self._checkpoints]
 
     def _updates_of(self, cell: Cell) -> int:
         end = self._sums[cell].end
@@ -223,13 +206,13 @@ class TrajectoryPass:
             for (cell, chunk), part in zip(chunks, results, strict=True):
                 parts[cell] = parts[cell] + part if cell in parts else part
                 report(sum(block.n_bytes for block in chunk) * len(rows[cell].readers))
-        for cell, part in parts.items():
+        for cell, of_cell in rows.items():
+            part = parts.get(cell) or of_cell.nothing()
             self._sums[cell].values.append(part.values)
             self._sums[cell].rounding.append(part.rounding)
 
     def _chunks(self, cell: Cell, size: int) -> Iterator[tuple[Block, ...]]:
-        tensors = {name: self._layout[name] for name, of_cell in self._cells.items() if of_cell == cell}
-        remaining = blocks(tensors, size)
+        remaining = blocks(self._sums[cell].pieces, self._layout, size)
         while chunk := tuple(islice(remaining, _CHUNK)):
             yield chunk
 
@@ -245,7 +228,7 @@ class TrajectoryPass:
 
     def _open(self, checkpoint: LocalCheckpoint, stack: ExitStack) -> CheckpointReader:
         try:
-            return stack.enter_context(open_checkpoint(checkpoint.files, scratch=self._scratch))
+            return stack.enter_context(open_checkpoint(checkpoint.files, scratch=self._scratch, include=self._include))
         except CheckpointError as error:
             error.file = checkpoint.name
             raise
@@ -258,11 +241,17 @@ class TrajectoryPass:
                 raise CheckpointFormatError("holds no floating-point parameter.", file=new[0].name)
             self._cells = cells(self._layout)
             self._sums = {cell: _Sums() for cell in sorted(set(self._cells.values()))}
-            for name, cell in self._cells.items():
-                self._sums[cell].n_parameters += self._layout[name].n_parameters
+            for piece in self._shard.pieces(self._layout):
+                sums = self._sums[self._cells[piece.name]]
+                sums.pieces.append(piece)
+                sums.n_parameters += piece.n_parameters
         for index, (reader, checkpoint) in enumerate(zip(readers, new, strict=True), start=len(self._checkpoints)):
             changes = dict(_changes(self._layout, reader.tensors))
-            ended = self._cells_of(changes)
+            of_change = cells([*self._layout, *(name for name in changes if name not in self._layout)])
+            ended = {of_change[name] for name in changes} & set(self._sums)
+            self._note_newcomers(
+                {name: of_change[name] for name in changes if of_change[name] not in ended}, checkpoint
+            )
             fresh = [cell for cell in ended if self._sums[cell].end is None]
             for cell in fresh:
                 self._sums[cell].end = index
@@ -274,10 +263,14 @@ class TrajectoryPass:
                     "the groups it belongs to end at the checkpoint before."
                 )
 
-    def _cells_of(self, changes: Mapping[str, str]) -> set[Cell]:
-        """The cells that `changes` touch; a tensor that is new belongs to the cell its name says."""
-        with_new = cells([*self._layout, *(name for name in changes if name not in self._layout)])
-        return {with_new[name] for name in changes} & set(self._sums)
+    def _note_newcomers(self, new: Mapping[str, Cell], checkpoint: LocalCheckpoint) -> None:
+        """Tell of tensors in a layer that the first checkpoint has not: they are in no group, not even in the total."""
+        for name, cell in new.items():
+            self._newcomers.setdefault(
+                cell,
+                f"{checkpoint.name} (step {checkpoint.step}): tensor {name} is new, in a part of the model that the "
+                "first checkpoint does not have; that part is not analysed.",
+            )
 
 
 def _changes(expected: Mapping[str, TensorInfo], got: Mapping[str, TensorInfo]) -> Iterator[tuple[str, str]]:

@@ -60,6 +60,14 @@ def groups(of_cells: Iterable[Cell]) -> dict[str, frozenset[Cell]]:
     return found
 
 
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names of groups in the order of :func:`groups`."""
+    leading = (TOTAL, *CATEGORIES)
+    return sorted(
+        names, key=lambda name: (leading.index(name), ()) if name in leading else (len(leading), _numbers(name))
+    )
+
+
 def group_of_names(assigned: Mapping[str, Cell], group: str) -> list[str]:
     """The tensors of `group`, in the order of `assigned`."""
     members = groups(assigned.values())[group]

@@ -8,9 +8,15 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from spectral_edge.errors import UsageError
+from spectral_edge.kinds import KINDS, Kind
 
 METHOD_VERSION: Final = 1
-"""Raised whenever the same checkpoints under the same settings would give other numbers."""
+"""Raised whenever the same band under the same settings would give other numbers: the store's bands are analysed again.
+"""
+
+PASS_VERSION: Final = 1
+"""Raised whenever the same checkpoints would give another band (what is summed, over which tensors): the store's bands
+are of no use then, and checkpoints are read again."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,8 @@ class Settings:
         false_alarm_rate: Chance, under the null of theory 9, that a run without any change is given one.
         rounding_limit: Largest `rounding_share` at which a window still gets a regime (theory 2).
         metric: Name of the evaluation metric to compare with; None lets the run's own metrics decide (theory 9).
+        include: Kinds of tensors that are followed: `parameters`, `buffers`, `averaged` (EMA and SWA copies),
+            `optimizer`, `tied` (a parameter under its second name). The thesis is about parameters alone (theory 8).
 
     Raises:
         UsageError: A value out of range.
@@ -38,6 +46,7 @@ class Settings:
     false_alarm_rate: float = 0.05
     rounding_limit: float = 0.1
     metric: str | None = None
+    include: tuple[Kind, ...] = ("parameters",)
 
     def __post_init__(self) -> None:
         if self.window < 3:
@@ -48,12 +57,26 @@ class Settings:
             raise UsageError(f"`lags` must be at least `window` ({self.window}), got {self.lags}.")
         if not 0 < self.false_alarm_rate < 1:
             raise UsageError(f"`false_alarm_rate` must lie between 0 and 1, got {self.false_alarm_rate}.")
+        unknown = sorted(set(self.include) - set(KINDS))
+        if unknown or not self.include:
+            got = ", ".join(unknown) or "nothing"
+            raise UsageError(f"`include` must name one or more of {', '.join(KINDS)}, got {got}.")
+        # Order and repetition do not matter, and must not make another hash.
+        object.__setattr__(self, "include", tuple(kind for kind in KINDS if kind in self.include))
 
     def as_json(self) -> str:
-        """These settings and the method's version, as JSON with sorted keys."""
-        return json.dumps(asdict(self) | {"method_version": METHOD_VERSION}, sort_keys=True)
+        """These settings and the versions of method and pass, as JSON with sorted keys."""
+        versions = {"method_version": METHOD_VERSION, "pass_version": PASS_VERSION}
+        return json.dumps(asdict(self) | versions, sort_keys=True)
 
     @property
     def hash(self) -> str:
         """Identifies these settings: 16 hexadecimal digits."""
         return hashlib.sha256(self.as_json().encode()).hexdigest()[:16]
+
+
+def same_pass(settings_json: str | None, settings: Settings) -> bool:
+    """Whether a band stored under the settings `settings_json` is what `settings` would sum today, lags apart."""
+    stored = json.loads(settings_json) if settings_json else {}
+    asked = {"pass_version": PASS_VERSION, "include": list(settings.include)}
+    return all(stored.get(key) == value for key, value in asked.items())

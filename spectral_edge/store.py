@@ -45,13 +45,16 @@ _IDENTITY: Final = ("audit_id", "tracker", "project_key", "project", "run_id")
 
 @dataclass(frozen=True)
 class AuditState:
-    """What table `runs` says of one run's last audit."""
+    """What table `runs` says of one run's last audit: columns of that name."""
 
     audit_id: str
     fingerprint: str
     settings_hash: str
     status: str
     error: str | None
+    state: str
+    checkpoints: int | None
+    settings: str | None
 
 
 @dataclass(frozen=True, repr=False)
@@ -115,6 +118,32 @@ class Store:
             run=tables.key.run_name,
             file=self.location.root,
             next_step="let one audit of this run end, then run the same command again",
+        )
+
+    def forget_run(self, key: RunKey) -> bool:
+        """Delete all rows of one run, whatever it is called now; returns whether there were any.
+
+        The run is gone for readers from the first commit on. After a kill, what is left is invisible to them; the next
+        `forget_run` or `sweep` deletes it. Files of earlier versions stay on disk until `compact` has found them a week
+        old.
+
+        Raises:
+            StoreLockedError: Other writers were in the way until the time was up.
+        """
+        run, found = _rows_of(key), set[str]()
+        with self._writing():
+            for _ in range(_TRIES):
+                found |= delta.delete(self.location, "runs", run, "audit_id")
+                details = set().union(*(delta.delete(self.location, name, run, "audit_id") for name in DETAILS))
+                found |= details
+                # On S3 another writer may have committed an audit whose other rows were just deleted.
+                if details.isdisjoint(identity[0] for identity in self._committed(run)):
+                    return bool(found)
+        raise StoreLockedError(
+            "another process kept writing rows of this run.",
+            run=key.run_name,
+            file=self.location.root,
+            next_step="let the audit of this run end, then run the same command again",
         )
 
     def read_run(self, key: RunKey) -> RunTables | None:

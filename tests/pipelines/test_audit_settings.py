@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,15 +10,6 @@ import pytest
 from pipelines.settings import AuditSettings, load_settings
 from spectral_edge.errors import UsageError
 from spectral_edge.settings import Settings
-
-
-@pytest.fixture(autouse=True)
-def empty_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory without a settings file, and an environment without our variables."""
-    for name in [name for name in os.environ if name.startswith("SPECTRAL_EDGE_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def refused(text: str = "", /, **flags: object) -> str:

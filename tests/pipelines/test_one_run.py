@@ -2,65 +2,29 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from safetensors.torch import save_file
+from one_folder import audit, tables, tracked, weights, write
 
 from integrations.folder_tracker import FolderTracker
-from integrations.tracker import RunState, Selection, TrackedRun
-from pipelines.decisions import Scope, fingerprint
-from pipelines.one_run import Job, audit_one
+from pipelines.decisions import fingerprint
 from pipelines.results import AuditSummary, RunResult
-from pipelines.settings import load_settings
 from spectral_edge.errors import NonFiniteError, TooFewCheckpointsError
-from spectral_edge.store import Store
-
-
-@pytest.fixture(autouse=True)
-def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("SPECTRAL_EDGE_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A run of ten checkpoints of one small tensor."""
-    folder = tmp_path / "run"
-    folder.mkdir()
-    weights = np.cumsum(np.random.default_rng(0).normal(size=(10, 60)), axis=0)
-    for index, row in enumerate(weights):
-        write(folder, index, row)
-    return folder
-
-
-def write(folder: Path, index: int, row: np.ndarray) -> None:
-    save_file(
-        {"layers.0.mlp.weight": torch.tensor(row, dtype=torch.float32)}, folder / f"step_{10 * index}.safetensors"
-    )
-
-
-def audit(folder: Path, state: RunState = "unknown", **flags: object) -> RunResult:
-    settings = load_settings(**{"window": 3, "annotate": "none", **flags})
-    store = Store.open(settings.store)
-    job = Job(Scope.of(FolderTracker(), settings, store), store, "cpu")
-    return audit_one(job, tracked(folder, state))
-
-
-def tracked(folder: Path, state: RunState = "unknown") -> TrackedRun:
-    [run] = FolderTracker().runs(Selection(str(folder)))
-    return replace(run, state=state)
+    for index, row in enumerate(weights(10)):
+        write(tmp_path / "run", index, row)
+    return tmp_path / "run"
 
 
 def status(folder: Path) -> dict[str, object]:
-    tables = Store.open("spectral-edge-store").read_run(tracked(folder).key)
-    assert tables is not None
-    return tables.summary
+    return tables(folder).summary
 
 
 def test_the_same_again_is_nothing(folder: Path) -> None:
@@ -73,7 +37,7 @@ def test_the_same_again_is_nothing(folder: Path) -> None:
 
 def test_other_settings_another_checkpoint_or_force_are_audited(folder: Path) -> None:
     audit(folder)
-    assert audit(folder, window=4).outcome == "audited"
+    assert audit(folder, window=4).outcome == "reanalysed"
     write(folder, 10, np.zeros(60))
     assert audit(folder, window=4).outcome == "audited"
     assert status(folder)["checkpoints"] == 11
@@ -152,5 +116,17 @@ def test_the_summary_counts_in_words() -> None:
     assert AuditSummary("dir:x", runs).line == (
         "5 runs, 1 audited, 1 failed, 1 still failing, 1 without checkpoints: 2.0 MB fetched, 1,200 writes."
     )
+    later = (
+        RunResult("a", "1", "extended", checkpoints=9, new_checkpoints=1),
+        RunResult("b", "2", "extended", checkpoints=9, new_checkpoints=4),
+        RunResult("c", "3", "reanalysed", checkpoints=9),
+    )
+    assert AuditSummary("dir:x", later).line == (
+        "3 runs, 2 extended by 5 new checkpoints, 1 re-analysed from the store: 0 bytes fetched, 0 writes."
+    )
+    assert [run.line for run in later[1:]] == [
+        "b: extended by 4 new checkpoints, 9 checkpoints",
+        "c: re-analysed from the store, 9 checkpoints",
+    ]
     assert AuditSummary("dir:x", runs[1:2]).line == "1 run, nothing new: 0 bytes fetched, 0 writes."
     assert not AuditSummary("dir:x", runs[:2]).has_failures

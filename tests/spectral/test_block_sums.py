@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from spectral_edge.block_sums import MEMORY, Rows, Workspace, block_size, products_on, threads_given
-from spectral_edge.blocks import blocks
-from spectral_edge.checkpoints import CheckpointReader, open_checkpoint
-from spectral_edge.gram import TrajectoryPass
+from spectral_edge.blocks import STRIPE, WHOLE, Shard, blocks
+from spectral_edge.checkpoints import CheckpointReader, TensorInfo, open_checkpoint
+from spectral_edge.errors import TrajectoryError, UsageError, ZeroUpdatesError
+from spectral_edge.gram import LocalCheckpoint, TrajectoryPass
 from spectral_edge.kernels import COLUMNS, add_products, compiled, padded
 from spectral_edge.settings import Settings
 from spectral_edge.threads import map_in_order
+from spectral_edge.trajectory import Trajectory, add_up
 from tests.spectral.trajectories import band_of, random_states, update_matrix, write_checkpoints
 
 
@@ -49,7 +51,7 @@ def test_products_are_those_of_brute_force(
         np.testing.assert_allclose(
             products[i, begin : i + 1], 2 * exact[i, begin : i + 1], rtol=1e-12, atol=1e-14 * scale
         )
-    by_torch = products_on(torch.device("cpu"), torch.from_numpy(theta[:, :size]), first)
+    by_torch = products_on(torch.device("cpu"), torch.from_numpy(theta), size, first)
     np.testing.assert_allclose(by_torch, exact[first:], rtol=1e-12, atol=1e-14 * scale)
 
 
@@ -89,7 +91,7 @@ class TestWorkspace:
     def test_sums(self, tmp_path: Path, dtype: torch.dtype, n_old: int, is_compiled: bool) -> None:
         rows, states = self._rows(tmp_path, dtype, n_old)
         workspace = Workspace(12, 500, torch.device("cpu"), compiled=is_compiled)
-        found = workspace.sums(rows, list(blocks(rows.readers[0].tensors, 500)))
+        found = workspace.sums(rows, list(blocks(WHOLE.pieces(rows.readers[0].tensors), rows.readers[0].tensors, 500)))
         exact = band_of(update_matrix(states, ["a", "b", "c"]), 6).values[max(0, n_old - 1) :]
         np.testing.assert_allclose(found.values, exact, rtol=1e-12, atol=1e-12)
         eps = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}.get(dtype, 0.0)
@@ -99,7 +101,7 @@ class TestWorkspace:
     def test_a_workspace_is_used_again_for_fewer_rows_and_shorter_blocks(self, tmp_path: Path) -> None:
         rows, states = self._rows(tmp_path, torch.float32, 0)
         workspace = Workspace(12, 5000, torch.device("cpu"), compiled=True)
-        chunk = list(blocks(rows.readers[0].tensors, 5000))
+        chunk = list(blocks(WHOLE.pieces(rows.readers[0].tensors), rows.readers[0].tensors, 5000))
         workspace.sums(rows, chunk)
         fewer = Rows(rows.readers[:5], rows.names, 0, 6)
         exact = band_of(update_matrix(states[:5], ["a", "b", "c"]), 6).values
@@ -125,6 +127,70 @@ def test_the_result_is_the_same_for_every_number_of_threads(tmp_path: Path) -> N
         for name, band in bands.items():
             assert np.array_equal(band.values, found[0][name].values)
     assert 1 <= threads_given() <= 16
+
+
+_layouts = st.dictionaries(
+    st.text("abc", min_size=1, max_size=4),
+    st.tuples(st.integers(1, 3 * STRIPE), st.sampled_from([torch.float32, torch.bfloat16])),
+    min_size=1,
+    max_size=6,
+).map(lambda sizes: {name: TensorInfo((size,), dtype) for name, (size, dtype) in sizes.items()})
+
+
+@settings(max_examples=50, deadline=None)
+@given(tensors=_layouts, count=st.integers(1, 4), size=st.integers(STRIPE // 7, 2 * STRIPE))
+def test_every_parameter_is_in_one_block_of_one_shard(tensors: dict[str, TensorInfo], count: int, size: int) -> None:
+    covered: dict[str, list[tuple[int, int]]] = {name: [] for name in tensors}
+    for index in range(count):
+        for block in blocks(Shard(index, count).pieces(tensors), tensors, size):
+            assert 0 < block.size <= size
+            for piece in block.pieces:
+                assert tensors[piece.name].dtype == block.dtype
+                covered[piece.name].append((piece.start, piece.stop))
+    for name, spans in covered.items():
+        edges = [0, *(edge for span in sorted(spans) for edge in span), tensors[name].n_parameters]
+        assert edges[0::2] == edges[1::2]
+
+
+_SHAPES = {"embed.weight": (11,), "layers.0.mlp.fc1.weight": (3, STRIPE // 2), "layers.0.attn.q_proj.weight": (7, 5)}
+
+
+class TestShards:
+    def _part(self, checkpoints: list[LocalCheckpoint], shard: Shard) -> Trajectory:
+        run = TrajectoryPass(Settings(window=4, lags=4), shard=shard)
+        run.extend([], checkpoints[:4])
+        run.extend(checkpoints[:4], checkpoints[4:])
+        return run.result()
+
+    def test_the_bands_of_all_shards_add_up(self, tmp_path: Path) -> None:
+        checkpoints = write_checkpoints(tmp_path, random_states(_SHAPES, 6, seed=13))
+        names = [checkpoint.name for checkpoint in checkpoints]
+        whole = self._part(checkpoints, WHOLE)
+        for count in (1, 3, 9):  # with nine, some shards have no parameter at all
+            parts = [self._part(checkpoints, Shard(index, count)) for index in range(count)]
+            added = add_up(parts[::-1], names)
+            assert added.steps == whole.steps
+            for group, band in whole.bands.items():
+                assert added.bands[group].n_parameters == band.n_parameters
+                np.testing.assert_allclose(added.bands[group].values, band.values, rtol=1e-12)
+
+    def test_that_nothing_moves_is_told_of_the_sum_only(self, tmp_path: Path) -> None:
+        states = random_states(_SHAPES, 1, seed=13) * 5
+        checkpoints = write_checkpoints(tmp_path, states)
+        parts = [self._part(checkpoints, Shard(index, 2)) for index in range(2)]
+        with pytest.raises(ZeroUpdatesError, match="hold identical weights"):
+            add_up(parts, [checkpoint.name for checkpoint in checkpoints])
+
+    def test_shards_of_different_checkpoints_do_not_add_up(self, tmp_path: Path) -> None:
+        checkpoints = write_checkpoints(tmp_path, random_states(_SHAPES, 6, seed=13))
+        parts = [self._part(checkpoints, Shard(0, 2)), self._part(checkpoints[1:], Shard(1, 2))]
+        with pytest.raises(TrajectoryError, match="different checkpoints"):
+            add_up(parts, ["a"] * 6)
+
+    @pytest.mark.parametrize(("index", "count"), [(-1, 2), (2, 2), (0, 0)])
+    def test_an_index_outside_is_refused(self, index: int, count: int) -> None:
+        with pytest.raises(UsageError, match="`index` of a shard"):
+            Shard(index, count)
 
 
 class TestMapInOrder:

@@ -19,9 +19,10 @@ from spectral_edge.errors import (
     TrajectoryError,
     ZeroUpdatesError,
 )
-from spectral_edge.gram import LocalCheckpoint, Trajectory, TrajectoryPass
+from spectral_edge.gram import LocalCheckpoint, TrajectoryPass
 from spectral_edge.groups import cells, group_of_names
 from spectral_edge.settings import Settings
+from spectral_edge.trajectory import Trajectory
 from spectral_edge.windows import Windows, windows
 from tests.spectral.trajectories import band_of, random_states, trained_states, update_matrix, write_checkpoints
 
@@ -200,6 +201,16 @@ class TestBadTrajectories:
         assert "head.bias is missing" in trajectory.endings[0]
         assert "layers.1.mlp.extra is new" in trajectory.endings[1]
         assert trajectory.bands["layer.1"].updates == 5
+
+    def test_a_new_layer_is_told(self, tmp_path: Path) -> None:
+        states = random_states(SHAPES, 6, seed=9)
+        for state in states[3:]:
+            state["layers.2.attn.q_proj.weight"] = torch.zeros(3)
+            state["layers.2.attn.k_proj.weight"] = torch.zeros(3)
+        trajectory = passed(write_checkpoints(tmp_path, states), Settings())
+        assert trajectory.bands["total"].updates == 5
+        (warning,) = trajectory.warnings
+        assert warning.startswith("step_30 (step 30): tensor layers.2.attn.k_proj.weight is new")
 
     def test_another_model_from_the_second_checkpoint_on(self, tmp_path: Path) -> None:
         states = random_states({"w": (4,)}, 1, seed=1) + random_states({"w": (5,)}, 5, seed=1)

@@ -1,0 +1,105 @@
+"""A run's trajectory: from the store's band as far as that goes, from the checkpoints for the rest."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from integrations.tracker import CheckpointRef, TrackedRun
+from pipelines import progress
+from pipelines.decisions import Decision, Scope, fingerprint
+from pipelines.fetching import fetch_segments
+from pipelines.spool import spool_folder
+from spectral_edge.errors import ZeroUpdatesError
+from spectral_edge.gram import TrajectoryPass
+from spectral_edge.resuming import lags_of, with_new_checkpoints
+from spectral_edge.trajectory import Trajectory
+
+
+@dataclass
+class Costs:
+    """What a run has cost so far. It grows while checkpoints are read, so that a failure can tell it too."""
+
+    bytes_fetched: int = 0
+    bytes_read: int = 0
+    seconds_fetch: float = 0.0
+    seconds_gram: float = 0.0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A run's trajectory and how it came about, in the words of :class:`pipelines.results.RunResult`."""
+
+    trajectory: Trajectory
+    how: Literal["audited", "extended", "reanalysed"]
+
+
+def measure(scope: Scope, run: TrackedRun, decision: Decision, device: str, costs: Costs) -> Measured:
+    """Do what `decision` says of the checkpoints of `run`; all are read where new ones do not continue what is known.
+
+    Raises:
+        CheckpointError: A file is damaged, asks for code to be run, or holds NaN or Inf.
+        TrajectoryError: The checkpoints form no trajectory.
+        DiskFullError: `max_disk` is too small for this run, or there is no room.
+        FetchInterruptedError: A download ended early.
+    """
+    known = decision.known
+    if known is not None and decision.action == "reanalyse":
+        return Measured(known, "reanalysed")
+    reading = _Reading(scope, run, device, costs)
+    if known is not None and (whole := _extended(reading, decision, known)):
+        return Measured(whole, "extended")
+    return Measured(reading.read(decision.listing.checkpoints, scope.analysis.lags), "audited")
+
+
+def _extended(reading: _Reading, decision: Decision, known: Trajectory) -> Trajectory | None:
+    """What is known, followed by what is new; None when the new checkpoints do not continue it."""
+    try:
+        tail = reading.read(decision.to_read, lags_of(known))
+    except ZeroUpdatesError:
+        return None  # only the last checkpoints stand still: the run as a whole need not
+    return with_new_checkpoints(known, tail, [ref.name for ref in decision.listing.checkpoints])
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How checkpoints of one run are read."""
+
+    scope: Scope
+    run: TrackedRun
+    device: str
+    costs: Costs
+
+    def read(self, refs: Sequence[CheckpointRef], lags: int) -> Trajectory:
+        """Fetch and read `refs`."""
+        settings, costs = self.scope.settings, self.costs
+        is_local = self.scope.tracker.capabilities.local_checkpoints
+        n_bytes = sum(ref.size for ref in refs)
+        shown = progress.current().run_started(self.run.key, len(refs), 0 if is_local else n_bytes, n_bytes)
+
+        def on_bytes(n_read: int) -> None:
+            costs.bytes_read += n_read
+            shown.read(n_read)
+
+        with spool_folder(settings.spool, fingerprint(refs)[:12]) as folder:
+            the_pass = TrajectoryPass(replace(self.scope.analysis, lags=lags), self.device, scratch=folder)
+            segments = fetch_segments(
+                self.scope.tracker,
+                self.run,
+                refs,
+                keep=lags + 1,
+                max_disk=settings.max_disk_per_run,
+                folder=folder,
+                on_fetched=shown.fetched,
+            )
+            with closing(segments):
+                for segment in segments:
+                    costs.seconds_fetch += segment.seconds_waited
+                    costs.bytes_fetched += segment.bytes_fetched
+                    started = time.monotonic()
+                    the_pass.extend(segment.old, segment.new, on_bytes)
+                    costs.seconds_gram += time.monotonic() - started
+            return the_pass.result()

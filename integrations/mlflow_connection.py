@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from mlflow import MlflowClient
@@ -23,6 +23,7 @@ from sqlalchemy.engine import make_url
 
 from integrations.mlflow_errors import mlflow_errors, without_secrets
 from integrations.tracker import OUR_NAME
+from spectral_edge.checkpoints import DCP_METADATA
 from spectral_edge.errors import NotFoundError, TrackerUnavailableError
 
 T = TypeVar("T")
@@ -42,6 +43,8 @@ class MlflowConnection:
 
     def __init__(self, tracking_uri: str | None = None) -> None:
         self._uri = tracking_uri or get_tracking_uri()
+        self.reached_stores: Final[dict[str, bool]] = {}
+        """By address of a server: whether files come from the store behind it, as found at the first of them."""
 
     @property
     def uri(self) -> str:
@@ -69,6 +72,17 @@ class MlflowConnection:
         self._reach()
         with self.errors():
             return MlflowClient(self._uri)
+
+    @cached_property
+    def s3(self) -> Any:
+        """A client for artifacts on S3, of boto3, made at the first use.
+
+        Raises:
+            ImportError: boto3 is not installed.
+        """
+        from integrations.s3_client import s3_client  # noqa: PLC0415 - needs boto3, which not everybody has
+
+        return s3_client()
 
     def errors(self, *, run: str | None = None, file: str | None = None) -> AbstractContextManager[None]:
         """Turn what MLflow raises inside the block into our errors."""
@@ -122,22 +136,20 @@ class ArtifactRoot:
         return _path_of(self.uri) if urlsplit(self.uri).scheme in {"", "file"} else None
 
     def files(self, below: str | None = None, depth: int = 0) -> Iterator[FileInfo]:
-        """All files, recursively, but hidden ones and our own."""
-        for entry in self._repository.list_artifacts(below):
+        """All files, recursively, but our own and hidden ones; a checkpoint's metadata is not counted as hidden."""
+        for entry in self.repository.list_artifacts(below):
             name = entry.path.rpartition("/")[2]
-            if name.startswith(".") or entry.path in (below, OUR_NAME):
+            hidden = name.startswith(".") and (entry.is_dir or name != DCP_METADATA)
+            if hidden or entry.path in (below, OUR_NAME):
                 continue
             if not entry.is_dir:
                 yield entry
             elif depth < _MAX_DEPTH:
                 yield from self.files(entry.path, depth + 1)
 
-    def download(self, path: str, folder: Path) -> Path:
-        """Copy the file `path` below `folder` and return where it lies."""
-        return Path(self._repository.download_artifacts(path, str(folder)))
-
     @cached_property
-    def _repository(self) -> ArtifactRepository:
+    def repository(self) -> ArtifactRepository:
+        """MLflow's own way to them."""
         return get_artifact_repository(self.uri, tracking_uri=self.tracking_uri)
 
 

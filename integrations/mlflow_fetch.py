@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 import shutil
 import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
+from mlflow.environment_variables import (
+    MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR,
+    MLFLOW_HTTP_REQUEST_BACKOFF_JITTER,
+    MLFLOW_HTTP_REQUEST_MAX_RETRIES,
+)
+from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
+from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
+
+from integrations.download import Source, Wanted, download
+from integrations.download_server import server_file
+from integrations.download_streams import Streams
 from integrations.mlflow_connection import ArtifactRoot, MlflowConnection
-from integrations.tracker import CheckpointFile, CheckpointRef
+from integrations.tracker import CheckpointRef
 from spectral_edge.errors import FetchInterruptedError, NotFoundError, TransientError
 
 
@@ -17,42 +31,75 @@ def fetch_checkpoint(
 ) -> tuple[Path, ...]:
     """The checkpoint's files where they lie on this disk, or else copied below `folder`; see `Tracker.fetch`."""
     root = connection.artifacts(checkpoint.location)
+    wanted = [Wanted(run_name, file.path, file.size) for file in checkpoint.files]
     if root.folder is not None:
-        paths = tuple(root.folder / file.path for file in checkpoint.files)
-        for path, file in zip(paths, checkpoint.files, strict=True):
-            _verify(path, file, run_name)
-        return paths
+        return tuple(_verified(root.folder / file.path, file) for file in wanted)
     with connection.errors(run=run_name, file=checkpoint.name):
         folder.mkdir(parents=True, exist_ok=True)
         home = Path(tempfile.mkdtemp(prefix=f"step-{checkpoint.step}-", dir=folder))
     try:
-        return tuple(
-            _download(connection, root, file, run_name, home / f"{number:03d}")
-            for number, file in enumerate(checkpoint.files)
-        )
+        with connection.errors(run=run_name, file=checkpoint.name), _streams() as streams:
+            paths = [_place(home, number, file) for number, file in enumerate(wanted)]
+            _bring(connection, root, wanted, paths, streams)
+            return tuple(paths)
     except BaseException:  # also when the audit is being stopped
         shutil.rmtree(home, ignore_errors=True)
         raise
 
 
-def _download(
-    connection: MlflowConnection, root: ArtifactRoot, file: CheckpointFile, run_name: str, home: Path
-) -> Path:
-    """Fetch one file into the new folder `home`, under a name of ours: the tracker's may be as odd as it likes."""
+def _streams() -> Streams:
+    return Streams(
+        tries=MLFLOW_HTTP_REQUEST_MAX_RETRIES.get() + 1,
+        backoff=MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR.get(),
+        jitter=MLFLOW_HTTP_REQUEST_BACKOFF_JITTER.get(),
+    )
+
+
+def _place(home: Path, number: int, file: Wanted) -> Path:
+    """Where the file comes to lie: in a new folder of its own, under its own name as far as that is harmless."""
+    name = re.sub(r"[^A-Za-z0-9._=-]", "_", file.path.rpartition("/")[2])[-100:]
+    folder = home / f"{number:03d}"
+    folder.mkdir()
+    return folder / (name if name.strip(".") else f"_{name}")
+
+
+def _bring(
+    connection: MlflowConnection, root: ArtifactRoot, wanted: Sequence[Wanted], paths: Sequence[Path], streams: Streams
+) -> None:
+    """By our own means from an MLflow server and from S3, by MLflow's from any other store."""
+    find = _finder(connection, root)
+    if find is None:
+        streams.run(lambda pair: _bring_by_mlflow(connection, root, *pair), zip(wanted, paths, strict=True))
+    else:
+        sources = streams.run(lambda file: streams.persist(lambda: find(file)), wanted)
+        download(sources, paths, streams)
+
+
+def _finder(connection: MlflowConnection, root: ArtifactRoot) -> Callable[[Wanted], Source] | None:
+    """What finds a file below `root`, where we read its store ourselves."""
+    repository = root.repository
+    if isinstance(repository, HttpArtifactRepository):
+        return partial(server_file, connection, repository.artifact_uri)
+    if type(repository) is S3ArtifactRepository:  # its subclasses find their credentials in other places
+        from integrations.download_s3 import S3File  # noqa: PLC0415 - needs boto3, which not everybody has
+
+        bucket, folder = repository.parse_s3_compliant_uri(root.uri)
+        return lambda file: S3File.found(connection, bucket, posixpath.join(folder, file.path), file)
+    return None
+
+
+def _bring_by_mlflow(connection: MlflowConnection, root: ArtifactRoot, file: Wanted, path: Path) -> None:
     try:
-        with connection.errors(run=run_name, file=file.path):
-            home.mkdir()
-            landed = root.download(file.path, home)
-            _verify(landed, file, run_name)
-            return landed.rename(home / re.sub(r"[^A-Za-z0-9._=-]", "_", Path(file.path).name)[-100:])
+        with connection.errors(run=file.run, file=file.path):
+            landed = Path(root.repository.download_artifacts(file.path, str(path.parent)))
+            _verified(landed, file).rename(path)
     except TransientError as error:
         details = error.details() | {"left_behind": "nothing"}
         raise FetchInterruptedError(error.what, **details) from None
 
 
-def _verify(path: Path, file: CheckpointFile, run_name: str) -> None:
+def _verified(path: Path, file: Wanted) -> Path:
     if not path.is_file():
-        raise NotFoundError("the file is gone.", run=run_name, file=file.path)
-    size = path.stat().st_size
-    if size != file.size:
-        raise FetchInterruptedError(f"got {size} bytes, the tracker lists {file.size}.", run=run_name, file=file.path)
+        raise NotFoundError("the file is gone.", run=file.run, file=file.path)
+    file.check_size(path.stat().st_size)
+    return path

@@ -21,7 +21,8 @@ from spectral_edge.errors import TrackerUnavailableError
 TAGS: Final = "tags.json"
 NOTE: Final = "note.md"
 METRICS: Final = "metrics.csv"
-_TEMPORARY: Final = (".spectral_edge-", ".tmp")
+TEMPORARY: Final = (".spectral_edge-", ".tmp")
+"""How names of files begin and end that are being written."""
 _MARK: Final = "annotated"
 
 
@@ -49,7 +50,7 @@ def write_to_folder(folder: Path, annotation: Annotation, *, run: str) -> WriteR
         _sweep(target)
         for name, content in files.items():
             _write_whole(target / name, content, run)
-        _keep_names(target)
+        keep_names(target)
     return WriteReceipt(len(annotation.metrics), len(files), sum(map(len, files.values())))
 
 
@@ -84,7 +85,7 @@ def _mark(target: Path) -> str | None:
 
 
 def _write_whole(path: Path, content: bytes, run: str) -> None:
-    prefix, suffix = _TEMPORARY
+    prefix, suffix = TEMPORARY
     handle, temporary = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -111,13 +112,13 @@ def _with_usual_mode(path: str) -> None:
 
 def _sweep(target: Path) -> None:
     """Remove what a killed writer left."""
-    prefix, suffix = _TEMPORARY
+    prefix, suffix = TEMPORARY
     for path in target.glob(f"{prefix}*{suffix}"):
         path.unlink(missing_ok=True)
 
 
-def _keep_names(target: Path) -> None:
-    """Make the renames outlive a power cut."""
+def keep_names(target: Path) -> None:
+    """Make what was renamed or deleted in folder `target` outlive a power cut."""
     handle = os.open(target, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -12,6 +12,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 from integrations.file_errors import file_errors
 from integrations.folder_annotations import state_of_folder, write_to_folder
 from integrations.folder_metrics import folder_metrics
+from integrations.folder_retract import retract_folder
 from integrations.folder_runs import run_files, run_folders, run_params
 from integrations.listing import checkpoint_refs
 from integrations.tracker import (
@@ -21,6 +22,7 @@ from integrations.tracker import (
     CheckpointFile,
     CheckpointListing,
     CheckpointRef,
+    RetractReceipt,
     Selection,
     TrackedRun,
     WriteReceipt,
@@ -94,6 +96,10 @@ class FolderTracker:
     def annotate(self, run: TrackedRun, annotation: Annotation, *, replace: bool = False) -> WriteReceipt:  # noqa: ARG002 - files are always replaced
         """Write `annotation` to the run's folder; see `Tracker.annotate`."""
         return write_to_folder(_folder_of(run), annotation, run=run.key.run_name)
+
+    def retract(self, run: TrackedRun, *, dry_run: bool = False) -> RetractReceipt:
+        """Delete our files in the run's folder; see `Tracker.retract`."""
+        return retract_folder(_folder_of(run), run=run.key.run_name, dry_run=dry_run)
 
     def _tracked(self, folder: Path) -> TrackedRun:
         name = folder.name or str(folder)

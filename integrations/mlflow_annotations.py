@@ -29,6 +29,11 @@ STARTED: Final = f"{OUR_NAME}.annotating"
 FINISHED: Final = f"{OUR_NAME}.annotated"
 NOTE_BEGIN: Final = "<!-- spectral-edge:begin -->"
 NOTE_END: Final = "<!-- spectral-edge:end -->"
+# The innermost pair of marks: when someone has deleted one mark of an older section, the text after it is theirs.
+_SECTION: Final = re.compile(
+    f"{re.escape(NOTE_BEGIN)}(?:(?!{re.escape(NOTE_BEGIN)}).)*?{re.escape(NOTE_END)}", re.DOTALL
+)
+_GAP: Final = "\n\n"
 MAX_KEY: Final = 250
 SAME: Final = 0.01
 """Values closer than this, relatively, are the same number computed on another machine or device."""
@@ -107,7 +112,8 @@ def _refuse_to_mix(run: Run, annotation: Annotation, *, shared: int, differing: 
     if differing and earlier is not None and earlier.settings_hash != annotation.settings_hash:
         why = f"an audit with other settings (settings_hash {earlier.settings_hash}, now {annotation.settings_hash})"
     elif 2 * differing > shared:
-        why = f"other checkpoints: {differing} of {shared} points have another value now"
+        of = "an audit that was taken back" if earlier is None else "other checkpoints"
+        why = f"{of}: {differing} of {shared} points have another value now"
     else:
         return
     raise AnnotationConflictError(
@@ -161,12 +167,20 @@ def _write_note(client: MlflowClient, run: Run, section: str) -> tuple[str, ...]
 def note_with_section(note: str, section: str) -> str:
     """`note` with our section replaced by `section`, or added at the end; all other text byte for byte the same."""
     ours = f"{NOTE_BEGIN}\n{section}\n{NOTE_END}"
-    # The innermost pair of marks: when someone has deleted one mark of an older section, the text after it is theirs.
-    pair = re.compile(f"{re.escape(NOTE_BEGIN)}(?:(?!{re.escape(NOTE_BEGIN)}).)*?{re.escape(NOTE_END)}", re.DOTALL)
-    found = pair.search(note)
+    found = _SECTION.search(note)
     if found:
         return note[: found.start()] + ours + note[found.end() :]
-    return f"{note}\n\n{ours}" if note else ours
+    return f"{note}{_GAP}{ours}" if note else ours
+
+
+def note_without_section(note: str) -> str:
+    """`note` without our section and the empty line that came with it; all other text byte for byte the same."""
+    while found := _SECTION.search(note):
+        before = note[: found.start()]
+        if len(before) > len(_GAP):  # where nothing but an empty line stands before the section, it was there first
+            before = before.removesuffix(_GAP)
+        note = before + note[found.end() :]
+    return note
 
 
 def _tag(client: MlflowClient, run: Run, tags: Mapping[str, str]) -> None:

@@ -17,6 +17,7 @@ from integrations.mlflow_annotations import METRIC_PREFIX, state_of, write_annot
 from integrations.mlflow_checkpoints import list_checkpoints
 from integrations.mlflow_connection import MlflowConnection
 from integrations.mlflow_fetch import fetch_checkpoint
+from integrations.mlflow_retract import retract_run
 from integrations.mlflow_runs import all_experiments, selected_runs
 from integrations.tracker import (
     Annotation,
@@ -24,6 +25,7 @@ from integrations.tracker import (
     Capabilities,
     CheckpointListing,
     CheckpointRef,
+    RetractReceipt,
     Selection,
     TrackedRun,
     WriteReceipt,
@@ -91,6 +93,11 @@ class MlflowTracker:
         """Write `annotation` to the run; see `Tracker.annotate`."""
         with self._connection.errors(run=run.key.run_name):
             return write_annotation(self._connection.client, self._run(run), annotation, replace=replace)
+
+    def retract(self, run: TrackedRun, *, dry_run: bool = False) -> RetractReceipt:
+        """Take back tags, files and the note section; MLflow keeps metric points. See `Tracker.retract`."""
+        with self._connection.errors(run=run.key.run_name):
+            return retract_run(self._connection, self._run(run), dry_run=dry_run)
 
     def _run(self, run: TrackedRun) -> Run:
         with self._connection.errors(run=run.key.run_name):

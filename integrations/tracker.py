@@ -22,6 +22,8 @@ StepSource = Literal["logged_model", "metadata", "file_name", "folder_name"]
 
 OUR_NAME: Final = "spectral_edge"
 """Names all that we write to a run: tags `spectral_edge.*`, metrics `spectral_edge/*`, files in `spectral_edge/`."""
+OUR_FILES: Final = frozenset({"gaps.parquet", "spectrum.html", "spectrum.png"})
+"""Files that an annotation has held in this or an earlier version: what may be deleted again in `spectral_edge/`."""
 
 __all__ = [
     "OUR_NAME",
@@ -31,8 +33,10 @@ __all__ = [
     "CheckpointFile",
     "CheckpointListing",
     "CheckpointRef",
+    "Leftover",
     "MetricPoint",
     "MetricSeries",
+    "RetractReceipt",
     "RunState",
     "Selection",
     "StepSource",
@@ -174,6 +178,42 @@ class WriteReceipt:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Leftover:
+    """Something that should have been taken back and stays: what and where, and why with what to do about it."""
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True)
+class RetractReceipt:
+    """What `retract` took back, and what stays; on a dry run, what it would.
+
+    Attributes:
+        tags: Tags taken back.
+        files: Files taken back, named relative to `spectral_edge/`.
+        note: Whether our section was taken out of the run's note.
+        kept_metrics: Points by metric, of which the tracker can delete none.
+        advice: What a person can do about `kept_metrics`.
+        leftovers: What stays although trackers of this kind can delete it.
+        foreign_files: Files in `spectral_edge/` that we did not write; they were left alone.
+    """
+
+    tags: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    note: bool = False
+    kept_metrics: Mapping[str, int] = field(default_factory=dict)
+    advice: str = ""
+    leftovers: tuple[Leftover, ...] = ()
+    foreign_files: tuple[str, ...] = ()
+
+    @property
+    def took_back(self) -> bool:
+        """Whether there was anything to take back."""
+        return bool(self.tags or self.files or self.note)
+
+
 class Tracker(Protocol):
     """A place where runs live. Implementations raise only errors of spectral_edge.errors."""
 
@@ -253,5 +293,23 @@ class Tracker(Protocol):
             AnnotationConflictError: The tracker lacks `overwrites_metrics`, the run carries other values at the same
                 steps, from an audit with other settings or of other checkpoints, and `replace` is False. Nothing was
                 written.
+        """
+        ...
+
+    def retract(self, run: TrackedRun, *, dry_run: bool = False) -> RetractReceipt:
+        """Take back all that `annotate` wrote to the run and that can be taken back; says what stays.
+
+        What marks the annotation as complete goes first: after a kill at any point, another `retract` takes back the
+        rest, and another `annotate` writes everything again, with no doubled metric point. A run without anything of
+        ours is not written to. State, end time, parameters, tags, metrics, files and note text that are not ours stay
+        as they are.
+
+        Args:
+            run: The run to take annotations from.
+            dry_run: Only look; nothing is written.
+
+        Raises:
+            AccessDeniedError: We may read but not write.
+            NotFoundError: The run has been deleted.
         """
         ...

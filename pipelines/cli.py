@@ -78,6 +78,7 @@ def audit(  # noqa: PLR0913, PLR0917 - one parameter a flag; typer fills them by
     lags: Annotated[int | None, typer.Option(help="Largest lag kept. Default: six windows.")] = None,
     device: Annotated[Device | None, typer.Option(help="Default: auto, cuda where torch has it.")] = None,
     metric: Annotated[str | None, typer.Option(help="Evaluation metric to compare with.")] = None,
+    include: Annotated[str | None, typer.Option(help="Kinds of tensors followed. Default: parameters.")] = None,
     annotate: Annotated[Level | None, typer.Option(help="What is written to the runs. Default: full.")] = None,
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow's address. Default: MLFLOW_TRACKING_URI.")] = None,
     max_disk: Annotated[str | None, typer.Option(help="Room for downloads in flight. Default: 20GB.")] = None,
@@ -96,6 +97,7 @@ def audit(  # noqa: PLR0913, PLR0917 - one parameter a flag; typer fills them by
         lags=lags,
         device=device and device.value,
         metric=metric,
+        include=include,
         annotate=annotate and annotate.value,
         tracking_uri=tracking_uri,
         max_disk=max_disk,
@@ -152,6 +154,33 @@ def demo(
     from pipelines.demo import run_demo  # noqa: PLC0415 - see above
 
     typer.echo(str(run_demo(folder)))
+
+
+@app.command(
+    epilog="Examples: spectral-edge retract mlflow:my-experiment --dry-run | spectral-edge retract dir:runs --yes"
+)
+def retract(
+    source: Annotated[str, typer.Argument(help="mlflow:EXPERIMENT or dir:PATH.", metavar="SOURCE")],
+    run: Annotated[list[str] | None, typer.Option(metavar="ID", help="Only this run. Can be given repeatedly.")] = None,
+    store: StoreOption = None,
+    keep_store: Annotated[bool, typer.Option("--keep-store", help="Leave the rows in the store.")] = False,
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow's address. Default: MLFLOW_TRACKING_URI.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be taken back.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Take back what audits wrote to the runs of SOURCE, and the rows of these runs in the store.
+
+    Tags, files and our section in the note go; what people wrote stays. MLflow keeps metric points: they are listed.
+    Can be repeated, and cut off anywhere.
+    """
+    settings = load_settings(store=store, tracking_uri=tracking_uri)
+    from pipelines.retract import Request  # noqa: PLC0415 - see above
+    from pipelines.retract_command import retract_source  # noqa: PLC0415 - see above
+
+    where = None if keep_store else settings.store
+    request = Request(source, tuple(run or ()), where, store is not None, settings.tracking_address)
+    raise typer.Exit(retract_source(request, dry_run=dry_run, ask=not yes, as_json=as_json))
 
 
 @app.command(epilog="Example: spectral-edge doctor mlflow:my-experiment")

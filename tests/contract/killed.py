@@ -1,10 +1,11 @@
-"""A process that annotates a run and is killed at its n-th statement that may write."""
+"""A process that annotates a run or takes that back, and is killed at its n-th statement that may write."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
+from collections.abc import Callable
 from multiprocessing.queues import Queue
 from types import FrameType
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from integrations.tracker import Annotation, TrackedRun, Tracker
 
 # Every line of ours that writes, and in MLflow the calls that one statement of ours is split into.
-_WRITING_FILES = ("mlflow_annotations.py", "folder_annotations.py")
+_WRITING_FILES = ("mlflow_annotations.py", "folder_annotations.py", "mlflow_retract.py", "folder_retract.py")
 _WRITING_FUNCTIONS = (
     "write_annotation",
     "_write_files",
@@ -21,14 +22,35 @@ _WRITING_FUNCTIONS = (
     "write_to_folder",
     "_write_whole",
     "_sweep",
+    "retract_run",
+    "delete",
+    "retract_folder",
+    "_delete",
 )
-_MLFLOW_CALLS = ("log_batch", "_log_run_metric", "set_tag", "log_artifact", "delete_tag")
+_MLFLOW_CALLS = (
+    "log_batch",
+    "_log_run_metric",
+    "set_tag",
+    "log_artifact",
+    "delete_tag",
+    "delete_artifacts",
+)
 
 
 def annotate(
     tracker: Tracker, run: TrackedRun, annotation: Annotation, kill_at: int, counted: Queue[int] | None
 ) -> None:
     """Annotate; at statement number `kill_at` send this very process SIGKILL. Tells how many statements there were."""
+    _killed(lambda: tracker.annotate(run, annotation), kill_at, counted)
+
+
+def retract(tracker: Tracker, run: TrackedRun, kill_at: int, counted: Queue[int] | None) -> None:
+    """Likewise, take back."""
+    _killed(lambda: tracker.retract(run), kill_at, counted)
+
+
+def _killed(work: Callable[[], object], kill_at: int, counted: Queue[int] | None) -> None:
+    os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"  # the fork server may be older than the variables of this session
     seen = 0
 
     def count() -> None:
@@ -51,7 +73,7 @@ def annotate(
         return None
 
     sys.settrace(on_call)
-    tracker.annotate(run, annotation)
+    work()
     sys.settrace(None)
     if counted is not None:
         counted.put(seen)

@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlflow.utils.validation import _validate_metric
 
-from integrations.mlflow_annotations import MAX_KEY, NOTE_BEGIN, NOTE_END, note_with_section, safe_key
+from integrations.mlflow_annotations import (
+    MAX_KEY,
+    NOTE_BEGIN,
+    NOTE_END,
+    note_with_section,
+    note_without_section,
+    safe_key,
+)
 
 SECTION = "### Spectral edge audit"
 OURS = f"{NOTE_BEGIN}\n{SECTION}\n{NOTE_END}"
@@ -68,3 +75,32 @@ def test_a_mark_that_lost_its_partner_never_swallows_the_users_text(before: str,
     twice = note_with_section(note_with_section(half, SECTION), "new")
     assert twice.startswith(half)
     assert len(re.findall(re.escape(NOTE_END), twice)) == 1 + (before + after).count(NOTE_END)
+
+
+@settings(deadline=None)
+@given(notes)
+def test_what_was_written_to_a_note_is_taken_out_byte_for_byte(note: str) -> None:
+    if NOTE_BEGIN not in note or NOTE_END not in note:
+        assert note_without_section(note_with_section(note, SECTION)) == note
+
+
+@settings(deadline=None)
+@given(notes)
+def test_taking_out_twice_changes_nothing_and_leaves_no_whole_section(note: str) -> None:
+    once = note_without_section(note)
+    assert note_without_section(once) == once
+    assert OURS not in once
+
+
+def test_only_the_section_and_the_empty_line_before_it_are_taken_out() -> None:
+    for before, after in (
+        ("Mine.", "\n\nMore."),
+        ("Mine.\r\n", " and more"),
+        ("\n\n", ""),
+        ("", "\n\n"),
+        ("a\n\n\n\n", "b"),
+    ):
+        left = before.removesuffix("\n\n") if len(before) > 2 else before
+        assert note_without_section(before + OURS + after) == left + after
+    assert note_without_section(f"a {OURS} b {OURS} c") == "a  b  c"
+    assert note_without_section(f"a {NOTE_END} b {NOTE_BEGIN} c") == f"a {NOTE_END} b {NOTE_BEGIN} c"

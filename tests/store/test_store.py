@@ -89,8 +89,10 @@ def test_audits_tell_the_state_of_every_run(root: str) -> None:
     store.write_run(audit(key_of("a")))
     store.write_run(audit(key_of("b"), rows=0, status="failed"))
     assert store.audits() == {
-        ("mlflow", "toy", "a"): AuditState(audit_id("fp-a", "s1"), "fp-a", "s1", "ok", None),
-        ("mlflow", "toy", "b"): AuditState(audit_id("fp-b", "s1"), "fp-b", "s1", "failed", "file x.pt: truncated"),
+        ("mlflow", "toy", "a"): AuditState(audit_id("fp-a", "s1"), "fp-a", "s1", "ok", None, "finished", None, None),
+        ("mlflow", "toy", "b"): AuditState(
+            audit_id("fp-b", "s1"), "fp-b", "s1", "failed", "file x.pt: truncated", "finished", None, None
+        ),
     }
     assert store.runs_table()["run_id"].to_pylist() == ["a", "b"]
     assert store.runs_table().schema == SCHEMAS["runs"]

@@ -1,0 +1,183 @@
+"""Taking an annotation back from an MLflow run, so that it can be cut off anywhere and repeated.
+
+Order: the mark that the annotation is finished, files, the section in the note, tags, and last the mark that it was
+begun. From the first write on, an audit finds the annotation incomplete and writes it again. Metric points stay: MLflow
+has no call that deletes them. They are recognised by key and step when an audit comes again (mlflow_annotations.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
+
+from integrations.mlflow_annotations import (
+    FINISHED,
+    METRIC_PREFIX,
+    NOTE_BEGIN,
+    NOTE_END,
+    STARTED,
+    TAG_PREFIX,
+    note_without_section,
+)
+from integrations.mlflow_connection import MlflowConnection
+from integrations.mlflow_errors import without_secrets
+from integrations.tracker import OUR_FILES, OUR_NAME, Leftover, RetractReceipt
+from spectral_edge.errors import NotFoundError, TerminalError, TransientError
+
+ADVICE: Final = (
+    "MLflow has no call that deletes metric points. A later audit with the same settings writes none of them twice. To "
+    "be rid of them, delete the run; to only hide them, hide the sections spectral_edge/ among the run's charts."
+)
+_CANNOT: Final = "this kind of artifact store cannot delete; delete it there by other means."
+_SILENT: Final = "the artifact store still has it, though it reported no error; delete it there."
+_UNFINISHED_UPLOAD: Final = ".artifact.uploading."
+"""How the names of files begin that MLflow leaves in a local folder when an upload is killed."""
+
+
+def retract_run(connection: MlflowConnection, run: Run, *, dry_run: bool) -> RetractReceipt:
+    """Take our annotations from `run`, which was read just now, or only tell what would be taken.
+
+    Raises:
+        NotFoundError: The run has been deleted; MLflow takes no change of its tags.
+    """
+    if run.info.lifecycle_stage != "active":
+        raise NotFoundError("the run has been deleted.", run=run.info.run_name, next_step="restore it to take it back.")
+    tags = tuple(sorted(key for key in run.data.tags if key.startswith(TAG_PREFIX)))
+    note = run.data.tags.get(MLFLOW_RUN_NOTE, "")
+    metrics = _points(connection, run)
+    files = _Files.of(connection, run, expected=bool(tags))
+    cleaned = note_without_section(note)
+    if not dry_run:
+        _delete_tags(connection, run, [key for key in tags if key == FINISHED])
+        files = files.delete()
+        if cleaned != note:
+            _clean_note(connection, run)
+        _delete_tags(connection, run, [key for key in tags if key not in {FINISHED, STARTED}])
+        _delete_tags(connection, run, [key for key in tags if key == STARTED])
+    return RetractReceipt(
+        tags=tags,
+        files=files.ours,
+        note=cleaned != note,
+        kept_metrics=metrics,
+        advice=ADVICE if metrics else "",
+        leftovers=(*files.leftovers, *_half_a_section(cleaned)),
+        foreign_files=files.foreign,
+    )
+
+
+def _points(connection: MlflowConnection, run: Run) -> Mapping[str, int]:
+    """How many points each of our metrics has, doubles included."""
+    keys = sorted(key for key in run.data.metrics if key.startswith(METRIC_PREFIX))
+    return {key: len(connection.client.get_metric_history(run.info.run_id, key)) for key in keys}
+
+
+def _delete_tags(connection: MlflowConnection, run: Run, keys: Sequence[str]) -> None:
+    for key in keys:
+        try:
+            connection.client.delete_tag(run.info.run_id, key)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # gone already: another process takes it back as well
+                raise
+
+
+def _clean_note(connection: MlflowConnection, run: Run) -> None:
+    """Read the note again, as its owner may have written meanwhile, and take our section out."""
+    note = connection.client.get_run(run.info.run_id).data.tags.get(MLFLOW_RUN_NOTE, "")
+    cleaned = note_without_section(note)
+    if not cleaned:
+        _delete_tags(connection, run, [MLFLOW_RUN_NOTE])
+    elif cleaned != note:
+        connection.client.set_tag(run.info.run_id, MLFLOW_RUN_NOTE, cleaned)
+
+
+def _half_a_section(note: str) -> Iterator[Leftover]:
+    if NOTE_BEGIN in note or NOTE_END in note:
+        why = "one of the two marks around it is missing, so nothing tells where it ends; edit the note by hand."
+        yield Leftover("a part of our section in the run's note", why)
+
+
+@dataclass(frozen=True)
+class _Files:
+    """What lies in `spectral_edge/` among the artifacts of a run."""
+
+    connection: MlflowConnection
+    run: Run
+    expected: bool
+    ours: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
+    leftovers: tuple[Leftover, ...] = ()
+
+    @classmethod
+    def of(cls, connection: MlflowConnection, run: Run, *, expected: bool) -> _Files:
+        """Look, changing nothing. Whether files are `expected` matters where there are none, or none can be seen."""
+        files = cls(connection, run, expected)
+        folder = connection.artifacts(str(run.info.artifact_uri)).folder
+        if folder is not None and connection.is_server and not folder.exists():
+            why = "this machine does not have that folder; run the same command where it is."
+            return replace(files, leftovers=files._leftovers({"": why} if expected else {}))
+        try:
+            with connection.errors():
+                names = files._names()
+        except TerminalError as error:
+            return replace(files, leftovers=files._leftovers({"": str(error)}))
+        return cls(connection, run, expected, *_sorted_out(names))
+
+    def delete(self) -> _Files:
+        """Delete what is ours; tells what is gone, and what is not and why.
+
+        Raises:
+            TransientError: The artifact store did not answer.
+        """
+        if self.leftovers or not (self.ours or self.expected):
+            return self
+        refused = {name: self._refusal(f"{OUR_NAME}/{name}") for name in self.ours}
+        there = self._names()  # not every store says so when it deletes nothing
+        left = {name: refused[name] or _SILENT for name in self.ours if name in there}
+        if not there and self._has_empty_folder():
+            refusal = self._refusal(OUR_NAME)
+            left |= {"": refusal} if refusal else {}
+        gone = tuple(name for name in self.ours if name not in there)
+        return replace(self, ours=gone, leftovers=self._leftovers(left))
+
+    def _refusal(self, path: str) -> str | None:
+        """Delete what is at `path`; what the store says when it refuses."""
+        try:
+            with self.connection.errors():
+                self._repository.delete_artifacts(path)
+        except NotImplementedError:
+            return _CANNOT
+        except TerminalError as error:
+            return str(error)
+        except TransientError as error:
+            if "not implemented" in str(error).lower():  # as the stores for FTP and DBFS say it
+                return _CANNOT
+            raise
+        return None
+
+    def _has_empty_folder(self) -> bool:
+        """Whether the store has folders, and ours is left. Some stores delete whatever begins with a path: none may."""
+        similar = [entry for entry in self._repository.list_artifacts() if entry.path.startswith(OUR_NAME)]
+        return [(entry.path, entry.is_dir) for entry in similar] == [(OUR_NAME, True)]
+
+    def _names(self) -> list[str]:
+        return [entry.path.rpartition("/")[2] for entry in self._repository.list_artifacts(OUR_NAME)]
+
+    def _leftovers(self, reasons: Mapping[str, str]) -> tuple[Leftover, ...]:
+        place = without_secrets(str(self.run.info.artifact_uri))
+        return tuple(Leftover(f"{OUR_NAME}/{name} in {place}", why) for name, why in reasons.items())
+
+    @property
+    def _repository(self) -> ArtifactRepository:
+        return get_artifact_repository(str(self.run.info.artifact_uri), tracking_uri=self.connection.uri)
+
+
+def _sorted_out(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    ours = [name for name in names if name in OUR_FILES or name.startswith(_UNFINISHED_UPLOAD)]
+    return tuple(sorted(ours)), tuple(sorted(set(names) - set(ours)))

@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Final
 
 from mlflow.entities import FileInfo, LoggedModel, LoggedModelStatus, Run
 
@@ -20,9 +19,6 @@ from integrations.mlflow_connection import ArtifactRoot, MlflowConnection, every
 from integrations.tracker import CheckpointFile, CheckpointListing, CheckpointRef, StepSource
 from spectral_edge.checkpoints import find_trajectory
 from spectral_edge.errors import NoStepError, NotFoundError
-
-_PICKLED: Final = re.compile(r"(^|/)pickle_module_info\.txt$")
-_EXPORTED: Final = re.compile(r"\.pt2$")
 
 
 @dataclass(frozen=True)
@@ -146,14 +142,10 @@ def _weights_of(
 ) -> tuple[CheckpointRef | None, str]:
     """The reference to the model's weights, or None and the reason why it has none that can be read."""
     files = {entry.path: entry for entry in root.files()}
-    if any(_PICKLED.search(path) for path in files):
-        return None, "it is a pickled module, which would run code when read; log its state dict or safetensors"
     home = f"step-{step}/"  # gives the weights of a model, which are named without a step, the one that is known
     found = find_trajectory([home + path for path in files]).checkpoints
     if not found:
-        exported = any(_EXPORTED.search(path) for path in files)
-        what = "it is an exported program (.pt2), a format not read here" if exported else "it holds no weights file"
-        return None, what
+        return None, "it holds no weights file"
     paths = [path.removeprefix(home) for path in found[-1].paths]
     described = tuple(_described(root, files[path]) for path in paths)
     return CheckpointRef(f"{model.name}/{paths[0]}", step, source, described, root.uri), ""

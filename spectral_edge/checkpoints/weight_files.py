@@ -30,7 +30,19 @@ DCP_DATA: Final = ".distcp"
 
 _SUFFIX: Final = re.compile(r"(?:\.weights\.h5|\.(?:pth|pt|ckpt)\.tar|\.[^.]*)\Z", re.IGNORECASE)
 _OF_MODELS: Final = frozenset(
-    {".safetensors", ".pt", ".pth", ".ckpt", ".keras", ".weights.h5", ".pth.tar", ".pt.tar", ".ckpt.tar", DCP_DATA}
+    {
+        ".safetensors",
+        ".pt",
+        ".pt2",
+        ".pth",
+        ".ckpt",
+        ".keras",
+        ".weights.h5",
+        ".pth.tar",
+        ".pt.tar",
+        ".ckpt.tar",
+        DCP_DATA,
+    }
 )
 _OF_ANYTHING: Final = frozenset({".npz", ".npy", ".h5", ".hdf5", ".tar"})
 _WEIGHTS: Final = re.compile(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+import numpy as np
 import torch
 
 from integrations.locate import locate
@@ -15,7 +16,9 @@ from pipelines.decisions import Action, Decision, Scope, decide
 from pipelines.fetching import bytes_to_read, plan_segments
 from pipelines.settings import AuditSettings
 from pipelines.wording import count_text, minutes_text, size_text
+from spectral_edge.block_sums import products_on, threads_given
 from spectral_edge.errors import NotFoundError, SpectralEdgeError
+from spectral_edge.kernels import COLUMNS, add_products, padded
 from spectral_edge.resuming import lags_of
 from spectral_edge.store import Store
 
@@ -48,7 +51,7 @@ WORDS: Final[dict[Action, str]] = {
 }
 
 _PROBE_ROWS: Final = 32
-_PROBE_PARAMETERS: Final = 1 << 15
+_PROBE_PARAMETERS: Final = 1 << 14
 _PROBE_SECONDS: Final = 0.2
 
 
@@ -168,14 +171,24 @@ def forecast(source: str, settings: AuditSettings) -> Forecast:
 
 def compute_rate(lags: int, device: str) -> float:
     """Bytes of float32 checkpoints that this machine sums into the band per second, measured for 0.2 s."""
-    rows = torch.zeros(_PROBE_ROWS + lags, _PROBE_PARAMETERS, dtype=torch.float64, device=device)
-    float((rows[:_PROBE_ROWS] @ rows.T)[0, 0])  # the first product pays for setting up threads or the GPU
-    started, products = time.monotonic(), 0
+    count = lags + _PROBE_ROWS
+    theta = torch.zeros(count + 1, _PROBE_PARAMETERS)
+    updates, products = np.zeros((padded(count), COLUMNS)), np.zeros((padded(count), padded(count)))
+    is_cpu = torch.device(device).type == "cpu"
+
+    def once() -> None:
+        if is_cpu:
+            add_products(theta.numpy(), _PROBE_PARAMETERS, lags, lags, updates, products)
+        else:
+            products_on(torch.device(device), theta, _PROBE_PARAMETERS, lags)
+
+    once()  # the first time pays for compiling, or for setting up the GPU
+    started, done = time.monotonic(), 0
     while time.monotonic() - started < _PROBE_SECONDS:
-        float((rows[:_PROBE_ROWS] @ rows.T)[0, 0])
-        products += 1
-    seconds = time.monotonic() - started
-    return products * _PROBE_ROWS * _PROBE_PARAMETERS * torch.float32.itemsize / seconds
+        once()
+        done += 1
+    per_thread = done * _PROBE_ROWS * _PROBE_PARAMETERS * torch.float32.itemsize / (time.monotonic() - started)
+    return per_thread * (threads_given() if is_cpu else 1)
 
 
 def _store_if_there(uri: str) -> Store | None:

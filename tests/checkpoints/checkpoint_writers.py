@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
@@ -73,9 +74,9 @@ def torch_protocol_5(tensors: Tensors, folder: Path) -> list[Path]:
 
 
 def torch_tar(tensors: Tensors, folder: Path) -> list[Path]:
-    """As torch wrote before 0.1.10."""
+    """As torch wrote before 0.1.10, without the zeros at the end, so that every byte counts."""
     path = folder / "model.pth.tar"
-    write_torch_tar(dict(tensors), path)
+    os.truncate(path, write_torch_tar(dict(tensors), path))
     return [path]
 
 

@@ -37,8 +37,11 @@ class _Pickler(pickle.Pickler):
         return str(id(value))
 
 
-def write_torch_tar(saved: object, path: Path) -> None:
-    """Save `saved` as torch 0.1.9 did; tensors may be views of one storage."""
+def write_torch_tar(saved: object, path: Path) -> int:
+    """Save `saved` as torch 0.1.9 did; tensors may be views of one storage.
+
+    Returns the byte behind the last of them; the rest of the file is what fills a tar archive up.
+    """
     content = io.BytesIO()
     pickler = _Pickler(content)
     pickler.dump(saved)
@@ -50,9 +53,7 @@ def write_torch_tar(saved: object, path: Path) -> None:
         _add(archive, "tensors", _tensors(tensors))
         data = _storages(storages)
         _add(archive, "storages", data)
-        end = archive.offset - -len(data) % tarfile.BLOCKSIZE
-    with path.open("r+b") as file:  # without the zeros that fill the archive up, so that every byte counts
-        file.truncate(end)
+        return archive.offset - -len(data) % tarfile.BLOCKSIZE
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 import requests
 from labs import NOTE_TAG, MlflowLab
 from mlflow.store.artifact.artifact_repository_registry import _artifact_repository_registry
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+from mlflow.store.artifact.s3_artifact_repo import _cached_get_s3_client
 from servers import mlflow_server
 from test_mlflow_access import ADMIN, log_in
 from test_tracker_annotate import logged_run, made
@@ -115,11 +117,12 @@ class Unable(WriteOnce):
 
 @pytest.mark.parametrize(("store", "why"), [(WriteOnce, "reported no error"), (Unable, "cannot delete")])
 def test_a_store_that_deletes_nothing(
-    store: type[WriteOnce], why: str, tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch
+    store: type[WriteOnce], why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(_artifact_repository_registry._registry, store.how, store)
     place = f"{store.how}:{tmp_path}/artifacts"
-    lab = MlflowLab(tmp_path, f"sqlite:///{database}/mlflow.db", place)
+    # A database of its own: a tracker's capabilities depend on all experiments of the database that others share.
+    lab = MlflowLab(tmp_path, f"sqlite:///{tmp_path}/mlflow.db", place)
     handle, run = logged_run(lab)
     lab.tracker.annotate(run, made(10))
     receipt = lab.tracker.retract(run)
@@ -151,6 +154,8 @@ def test_an_artifact_store_that_cannot_be_looked_into(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", storage)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # it keeps credentials that are in the environment no more
+    _cached_get_s3_client.cache_clear()  # so do the clients that MLflow keeps
     lab = MlflowLab(tmp_path, server, "s3://artifacts/direct")
     project = lab.project()
     experiment = lab.client.get_experiment_by_name(project.container)
@@ -160,6 +165,7 @@ def test_an_artifact_store_that_cannot_be_looked_into(
     assert receipt.tags == ("spectral_edge.status",)
     [left] = receipt.leftovers
     assert "set the credentials of the artifact store" in left.why
+    _cached_get_s3_client.cache_clear()  # those made here have none
 
 
 def test_half_a_section_in_the_note_is_told(make_lab: Callable[[str], MlflowLab]) -> None:

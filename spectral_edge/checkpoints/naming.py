@@ -94,7 +94,7 @@ def find_trajectory(paths: Iterable[str]) -> FoundTrajectory:
     Raises:
         NoStepError: There are checkpoint files, and none tells a step.
     """
-    every = sorted(set(paths), key=_natural)
+    every = sorted(set(paths), key=lambda path: (_natural(path), path))  # `step_03` and `step_3` are a tie
     found, warnings = checkpoints_among(every)
     candidates = [_candidate(files) for files in found]
     members: dict[str, list[_Candidate]] = defaultdict(list)

@@ -183,6 +183,13 @@ def test_a_step_told_twice_is_kept_once_the_last_by_name() -> None:
     assert found.warnings == ("step 5 occurs 2 times: kept `loss=0.10-step=5.pt`, left out `loss=0.9-step=5.pt`",)
 
 
+@given(st.permutations(["step_1.pt", "step_02.pt", "step_2.pt", "step_002.pt", "step_3.pt"]))
+def test_names_that_differ_in_zeros_only_are_taken_in_the_same_order_however_they_are_listed(paths: list[str]) -> None:
+    found = find_trajectory(paths)
+    assert [checkpoint.paths[0] for checkpoint in found.checkpoints] == ["step_1.pt", "step_2.pt", "step_3.pt"]
+    assert found.warnings == ("step 2 occurs 3 times: kept `step_2.pt`, left out `step_002.pt`, `step_02.pt`",)
+
+
 def test_metrics_in_names_do_not_split_a_trajectory() -> None:
     paths = ["epoch=1-val=0.5-step=8.ckpt", "epoch=2-val=-0.25-step=16.ckpt", "epoch=3-val=1e-05-step=24.ckpt"]
     assert _steps(paths) == [8, 16, 24]

@@ -50,7 +50,7 @@ def test_warnings_name_what_was_left_out_and_what_is_identical(audited: Store) -
     [run] = rows(audited, "select checkpoints, warnings from runs")
     assert run["checkpoints"] == COUNT
     [repeated] = [warning for warning in run["warnings"] if warning.startswith("step 300 occurs 2 times")]
-    assert "kept `step_0300.safetensors`, left out `step_300.safetensors`" in repeated
+    assert "kept `step_300.safetensors`, left out `step_0300.safetensors`" in repeated
     assert "step_600.safetensors is identical to step_500.safetensors: its update is zero." in run["warnings"]
 
 

@@ -203,6 +203,10 @@ def _encode(maker: Maker, arguments: _Arguments) -> object:
     return None
 
 
+def _bytes(_: Maker, arguments: _Arguments) -> object:
+    return None if arguments else b""
+
+
 def _byte_array(maker: Maker, arguments: _Arguments) -> object:
     match arguments:
         case ():
@@ -257,6 +261,7 @@ _PLAIN: Final[Mapping[str, Callable[[Maker, _Arguments], object]]] = {
             "set": _set,
             "frozenset": _frozen_set,
             "complex": _complex,
+            "bytes": _bytes,
             "bytearray": _byte_array,
             "getattr": _get_attribute,
         }.items()

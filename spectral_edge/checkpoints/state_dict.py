@@ -50,6 +50,9 @@ _BESIDE: Final = frozenset({"opt", "rng", "extra", "loss", "losses", "metrics", 
 _BESIDE_BEGIN: Final = ("optim", "sched", "scaler", "callback", "loop")
 _AVERAGED: Final = frozenset({"ema", "swa", "averaged", "shadow"})
 
+_COUNT_OF_AVERAGED: Final = "n_averaged"
+"""A counter that torch's AveragedModel keeps beside the `module.` that it wraps."""
+
 _OPTIMIZER: Final = frozenset({"optim", "optimizer", "optimizers"})
 
 _STATISTICS: Final = frozenset({"running_mean", "running_var", "num_batches_tracked"})
@@ -160,6 +163,7 @@ def _beside(loaded: object, is_wanted: Callable[[str], bool]) -> Iterator[tuple[
 
 def _averaged(copy: object) -> dict[str, Leaf]:
     found = _search(copy, _DEPTH, set()) or dict(_leaves(copy))
+    found = {name: leaf for name, leaf in found.items() if name != _COUNT_OF_AVERAGED}
     return dict(zip(plain_names(found), found.values(), strict=True))
 
 

@@ -19,6 +19,7 @@ _STORAGES = {
     torch.float16: torch.HalfStorage,
     torch.bfloat16: torch.BFloat16Storage,
     torch.int64: torch.LongStorage,
+    torch.uint8: torch.ByteStorage,
     torch.bool: torch.BoolStorage,
 }
 

@@ -54,7 +54,9 @@ def test_every_page_is_on_the_map() -> None:
 def test_troubleshooting_tells_what_to_do_about_every_error() -> None:
     told = set(re.findall(r"^- \*\*(\w+)\*\*:", (ROOT / "docs/troubleshooting.md").read_text(), flags=re.MULTILINE))
     abstract = {kind for kind in classes(SpectralEdgeError) if kind.__name__ == "CheckpointError"}
-    assert told == {kind.__name__ for kind in classes(SpectralEdgeError) - BRANCHES - abstract}
+    # Classes that a module derives for itself are caught there, or are told as the class that they are derived from.
+    ours = {kind for kind in classes(SpectralEdgeError) if kind.__module__ == SpectralEdgeError.__module__}
+    assert told == {kind.__name__ for kind in ours - BRANCHES - abstract}
 
 
 def classes(base: type[SpectralEdgeError]) -> set[type[SpectralEdgeError]]:

@@ -89,13 +89,15 @@ def find_state_dict(loaded: object, kinds: frozenset[Kind] = PARAMETERS) -> dict
         kinds: Which tensors to give; the model's are not told apart here.
 
     Raises:
-        CheckpointFormatError: No tensors of these kinds by name.
+        CheckpointFormatError: No tensors of these kinds by name, or two by the same name.
     """
-    found = _search(loaded, _DEPTH, set()) if kinds & _OF_MODEL else {}
+    found = _search(loaded, _DEPTH, set())
+    if not kinds & _OF_MODEL:
+        found = {name: leaf for name, leaf in found.items() if _kind_of_copy(name) in kinds}
     if "averaged" in kinds:
-        found |= _led("averaged", {key: _averaged(item) for key, item in _beside(loaded, _is_averaged)})
+        _add(found, _led("averaged", ((key, _averaged(item)) for key, item in _beside(loaded, _is_averaged))))
     if "optimizer" in kinds:
-        found |= _led("optimizer", {key: dict(_leaves(item)) for key, item in _beside(loaded, _is_optimizer)})
+        _add(found, _led("optimizer", ((key, dict(_leaves(item))) for key, item in _beside(loaded, _is_optimizer))))
     if not found:
         raise CheckpointFormatError(
             f"expected a dictionary with the model's tensors by name, got {_described(loaded)}."
@@ -185,14 +187,19 @@ def _leaves(value: object) -> Iterator[tuple[str, Leaf]]:
                 pending.append((name, item, depth - 1))
 
 
-def _led(first: str, copies: Mapping[str, Mapping[str, Leaf]]) -> dict[str, Leaf]:
+def _led(first: str, copies: Iterable[tuple[str, Mapping[str, Leaf]]]) -> Iterator[tuple[str, Leaf]]:
     """The tensors of all copies, with `first` before their names, and each copy's key where there are several."""
-    held = {key: copy for key, copy in copies.items() if copy}
-    return {
-        f"{first}.{name}" if len(held) == 1 else f"{first}.{key}.{name}": leaf
-        for key, copy in held.items()
-        for name, leaf in copy.items()
-    }
+    held = [(key, copy) for key, copy in copies if copy]
+    for key, copy in held:
+        for name, leaf in copy.items():
+            yield f"{first}.{name}" if len(held) == 1 else f"{first}.{key}.{name}", leaf
+
+
+def _add(found: dict[str, Leaf], more: Iterable[tuple[str, Leaf]]) -> None:
+    for name, leaf in more:
+        if name in found:
+            raise CheckpointFormatError(f"two tensors come to have the same name, {ascii(name)[:100]}.")
+        found[name] = leaf
 
 
 def _described(loaded: object) -> str:

@@ -121,7 +121,7 @@ def _search(value: object, depth: int, seen: set[int]) -> dict[str, Leaf]:
     parts = {
         f"{key}.{name}": tensor
         for key, item in named.items()
-        if not _is_beside_the_model(key)
+        if isinstance(item, Mapping) and not _is_beside_the_model(key)
         for name, tensor in _search(item, depth - 1, seen).items()
     }
     return max(tensors, parts, key=_entries)

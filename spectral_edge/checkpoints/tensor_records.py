@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import torch
 
@@ -86,8 +86,7 @@ _OTHERS: Final[Mapping[str, str]] = {
 """What is no plain dense tensor, and what messages call it."""
 
 
-@dataclass(frozen=True)
-class Storage:
+class Storage(NamedTuple):
     """A storage as a pickle refers to it: the key of its bytes, and how many entries of how many bytes they are.
 
     `dtype` is None for what is not of floating point, or not told. `part` is where views of it count from, and how far:

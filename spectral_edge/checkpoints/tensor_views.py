@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import torch
 
@@ -22,8 +21,7 @@ _OVERLAP: Final = 4
 to be a tensor of terabytes."""
 
 
-@dataclass(frozen=True)
-class Region:
+class Region(NamedTuple):
     """The bytes of a storage: `size` of them from `offset` on."""
 
     offset: int

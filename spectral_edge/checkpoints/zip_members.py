@@ -111,15 +111,6 @@ class _Directory(io.BytesIO):
         return data
 
 
-def zip_names(file: RawFile) -> list[str]:
-    """The names of the archive's members, for telling what kind it is.
-
-    Raises:
-        CheckpointFormatError: Truncated or damaged, or more members than any model has tensors.
-    """
-    return [entry.filename for entry in _entries(file)]
-
-
 def zip_members(file: RawFile) -> list[Member]:
     """The members of the archive, in the directory's order; their bytes are not looked at.
 

@@ -74,7 +74,7 @@ def formats(tensors: Tensors) -> dict[str, tuple[str, Callable[[Path], object], 
         "pickled nn.Module": (
             "model.pth",
             lambda p: torch.save(model, p),
-            lambda p: torch.load(p, weights_only=False),
+            lambda p: torch.load(p, weights_only=False),  # written here a moment ago
         ),
         "torch distributed": ("dcp", lambda p: _write_dcp(tensors, p), lambda p: _load_dcp(p, tensors)),
         "npz": ("m.npz", lambda p: np.savez(p, **whole), _npz(np.load)),

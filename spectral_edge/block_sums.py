@@ -37,7 +37,9 @@ _ROUNDING_EPS: Final[Mapping[torch.dtype, float]] = {
     torch.bfloat16: 2.0**-8,
     torch.float16: 2.0**-11,
     torch.float8_e4m3fn: 2.0**-4,
+    torch.float8_e4m3fnuz: 2.0**-4,
     torch.float8_e5m2: 2.0**-3,
+    torch.float8_e5m2fnuz: 2.0**-3,
 }
 
 

@@ -14,25 +14,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-import torch
-
 from spectral_edge.checkpoints.chunk_tiling import Box, flaw_of_tiling
 from spectral_edge.checkpoints.inert_pickle import Made, load
 from spectral_edge.checkpoints.protocol import TensorInfo
 from spectral_edge.checkpoints.raw_file import RawFile
+from spectral_edge.checkpoints.tensor_records import FLOATING
 from spectral_edge.errors import CheckpointFormatError
-
-_DTYPES: Final[Mapping[str, torch.dtype]] = {
-    str(dtype): dtype
-    for dtype in (
-        torch.float64,
-        torch.float32,
-        torch.float16,
-        torch.bfloat16,
-        torch.float8_e4m3fn,
-        torch.float8_e5m2,
-    )
-}
 
 _CONVERTER: Final = "torch.distributed.checkpoint.format_utils"
 
@@ -74,7 +61,7 @@ class DcpMetadata:
         name = _dtype_name(self._described[tensor].get("properties"))
         if name is None:
             raise self.error("its dtype is not one.", tensor)
-        return TensorInfo(self._shape(tensor), _DTYPES[name]) if name in _DTYPES else None
+        return TensorInfo(self._shape(tensor), FLOATING[name]) if name in FLOATING else None
 
     def n_entries(self, tensor: str) -> int:
         """Number of a tensor's entries, of any dtype, as far as it matters for telling the model; 2^40 at most.

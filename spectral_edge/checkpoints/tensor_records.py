@@ -20,7 +20,7 @@ from spectral_edge.checkpoints.state_dict import Leaf
 _DIMENSIONS: Final = 64
 _LARGEST: Final = 2**63 - 1
 
-_DTYPES: Final[Mapping[str, torch.dtype]] = {
+FLOATING: Final[Mapping[str, torch.dtype]] = {
     str(dtype): dtype
     for dtype in (
         torch.float64,
@@ -33,6 +33,8 @@ _DTYPES: Final[Mapping[str, torch.dtype]] = {
         torch.float8_e5m2fnuz,
     )
 }
+"""The dtypes that parameters may have, by the name that pickles call them."""
+
 _STORAGES: Final[Mapping[str, tuple[int, torch.dtype | None]]] = {
     "DoubleStorage": (8, torch.float64),
     "FloatStorage": (4, torch.float32),
@@ -160,7 +162,7 @@ def _dense(name: str, arguments: tuple[object, ...]) -> TensorRecord:
         )
     dtype = storage.dtype
     if name == _WITH_DTYPE:
-        dtype = _DTYPES.get(rest[2].name) if len(rest) > 2 and isinstance(rest[2], Made) else None
+        dtype = FLOATING.get(rest[2].name) if len(rest) > 2 and isinstance(rest[2], Made) else None
     return TensorRecord(
         entries_of(shape), False, storage, dtype, offset, shape, strides, _LAZY if _is_lazy(arguments) else ""
     )

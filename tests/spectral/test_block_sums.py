@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from spectral_edge.block_sums import MEMORY, Rows, Workspace, block_size, products_on, threads_given
+from spectral_edge.block_sums import _ROUNDING_EPS, MEMORY, Rows, Workspace, block_size, products_on, threads_given
 from spectral_edge.blocks import STRIPE, WHOLE, Shard, blocks
 from spectral_edge.checkpoints import CheckpointReader, TensorInfo, open_checkpoint
+from spectral_edge.checkpoints.tensor_records import FLOATING
 from spectral_edge.errors import TrajectoryError, UsageError, ZeroUpdatesError
 from spectral_edge.gram import LocalCheckpoint, TrajectoryPass
 from spectral_edge.kernels import COLUMNS, add_products, compiled, padded
@@ -106,6 +107,15 @@ class TestWorkspace:
         fewer = Rows(rows.readers[:5], rows.names, 0, 6)
         exact = band_of(update_matrix(states[:5], ["a", "b", "c"]), 6).values
         np.testing.assert_allclose(workspace.sums(fewer, chunk).values, exact, rtol=1e-12, atol=1e-12)
+
+
+def test_every_narrow_dtype_that_parameters_may_have_carries_the_precision_guard() -> None:
+    assert set(_ROUNDING_EPS) == {dtype for dtype in FLOATING.values() if dtype.itemsize <= 2}
+    for dtype, eps in _ROUNDING_EPS.items():
+        # Not from torch.finfo, which is wrong of float8_e5m2fnuz in torch 2.13: from all numbers that there are.
+        codes = torch.arange(2 ** (8 * dtype.itemsize)).to(torch.uint8 if dtype.itemsize == 1 else torch.uint16)
+        numbers = codes.view(dtype).float()
+        assert eps == (numbers[numbers > 1].min().item() - 1) / 2
 
 
 @given(checkpoints=st.integers(1, 600))

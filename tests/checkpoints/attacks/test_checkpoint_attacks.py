@@ -25,7 +25,7 @@ from spectral_edge.checkpoints import open_checkpoint
 from spectral_edge.checkpoints.block_reader import FileContents
 from spectral_edge.checkpoints.raw_file import RawFile
 from spectral_edge.checkpoints.safetensors_format import read_safetensors
-from spectral_edge.errors import CheckpointError, CheckpointFormatError, UnsafeCheckpointError
+from spectral_edge.errors import CheckpointFormatError, UnsafeCheckpointError
 from tests.checkpoints.attacks.evil_files import (
     BOMBS,
     DAMAGED,
@@ -41,6 +41,7 @@ from tests.checkpoints.attacks.evil_files import (
     good_torch,
     safetensors,
 )
+from tests.checkpoints.attacks.verdict import verdict
 from tests.checkpoints.checkpoint_writers import rewritten
 
 Write = Callable[[Path], object]
@@ -170,17 +171,6 @@ def _flip(content: bytes, flips: list[tuple[float, int]]) -> bytes:
 _flips = st.lists(st.tuples(st.floats(0, 1), st.integers(1, 255)), min_size=1, max_size=4)
 
 
-def _verdict(path: Path) -> CheckpointError | None:
-    """Reads the whole file; what is raised beside our own errors goes through and fails the test."""
-    try:
-        with open_checkpoint([path]) as reader:
-            for name, info in reader.tensors.items():
-                assert reader.read_block(name, 0, info.n_parameters).numel() == info.n_parameters
-    except CheckpointError as error:
-        return error
-    return None
-
-
 def _exported_and_scripted() -> tuple[bytes, bytes]:
     layer, exported, scripted = torch.nn.Linear(2, 2), io.BytesIO(), io.BytesIO()
     torch.export.save(torch.export.export(layer, (torch.ones(1, 2),)), exported)
@@ -202,7 +192,7 @@ def test_random_damage_raises_nothing_but_our_errors(
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model.pt"
         path.write_bytes(_flip(content, flips)[: int(len(content) * cut) + 1])
-        error = _verdict(path)
+        error = verdict(path)
         assert error is None or error.file == str(path)
 
 
@@ -215,7 +205,7 @@ def test_a_damaged_pickle_with_a_right_checksum_raises_nothing_but_our_errors(fl
         path.write_bytes(
             rewritten(good_torch(), lambda name, data: _flip(data, flips) if name.endswith("data.pkl") else data)
         )
-        error = _verdict(path)
+        error = verdict(path)
         assert error is None or error.file == str(path)
 
 

@@ -22,11 +22,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spectral_edge.checkpoints import copies, open_checkpoint
-from spectral_edge.errors import CheckpointError, CheckpointFormatError, UnsafeCheckpointError
+from spectral_edge.errors import CheckpointFormatError, UnsafeCheckpointError
 from tests.checkpoints.attacks.evil_arrays import CUT, GOOD, NUMPY, npy, npy_of, told, zipped
 from tests.checkpoints.attacks.evil_files import Call
 from tests.checkpoints.attacks.evil_hdf5 import Builder
 from tests.checkpoints.attacks.evil_keras import KERAS, chunk_tree, hdf5
+from tests.checkpoints.attacks.verdict import verdict
 
 pytestmark = pytest.mark.timeout(60)  # an attack on the time taken must not hang the tests
 
@@ -137,7 +138,7 @@ def test_random_damage_raises_nothing_but_our_errors(name: str, flips: list[tupl
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model.bin"
         path.write_bytes(content[: int(len(content) * cut) + 1])
-        error = _verdict(path)
+        error = verdict(path)
         assert error is None or error.file == str(path)
 
 
@@ -152,21 +153,10 @@ def test_damage_to_the_structures_of_hdf5(data: st.DataObject, compressed: bool)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model.h5"
         path.write_bytes(content)
-        error = _verdict(path)
+        error = verdict(path)
         assert error is None or error.file == str(path)
 
 
 @functools.cache
 def _good(name: str) -> bytes:
     return GOOD[name]()
-
-
-def _verdict(path: Path) -> CheckpointError | None:
-    """Reads the whole file; what is raised beside our own errors goes through and fails the test."""
-    try:
-        with open_checkpoint([path]) as reader:
-            for name, info in reader.tensors.items():
-                assert reader.read_block(name, 0, info.n_parameters).numel() == info.n_parameters
-    except CheckpointError as error:
-        return error
-    return None

@@ -23,8 +23,11 @@ from spectral_edge.errors import CheckpointFormatError
 HEADER_LIMIT: Final = 100_000_000
 """Largest header in bytes, as the format sets it."""
 
-_MOST_VALUES: Final = 5_000_000
-"""Most JSON values in a header: 100 MB of `[],[],[]` would become gigabytes of Python objects."""
+_MOST_TENSORS: Final = 100_000
+"""Most tensors in a file: no model comes near, and a million take half a minute and gigabytes to look at."""
+
+_MOST_VALUES: Final = 10 * _MOST_TENSORS
+"""Most JSON values in a header, counted before it is parsed: a tensor of few dimensions takes five."""
 
 _PREFIX: Final = 8
 
@@ -103,6 +106,8 @@ def _parsed(file: RawFile, header: bytes) -> dict[str, Any]:
         raise CheckpointFormatError(
             f"the header is a JSON {type(parsed).__name__}, expected an object.", file=file.name
         )
+    if len(parsed) - ("__metadata__" in parsed) > _MOST_TENSORS:
+        raise CheckpointFormatError(f"the header names more than {_MOST_TENSORS} tensors.", file=file.name)
     return parsed
 
 

@@ -116,6 +116,11 @@ def good_torch(*, legacy: bool = False) -> bytes:
     return buffer.getvalue()
 
 
+def _empty_tensors(count: int) -> bytes:
+    told = b'":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}'
+    return b"{" + b",".join(b'"layer.%d%b' % (number, told) for number in range(count)) + b"}"
+
+
 def _cut(content: bytes, share: float) -> Callable[[Path], object]:
     return lambda path: path.write_bytes(content[: int(len(content) * share)])
 
@@ -169,6 +174,8 @@ OWN_LIMITS: dict[str, Callable[[Path], object]] = {
         bytes(16),
     ),
     "seven million values": lambda path: safetensors(path, b'{"a":[' + b"[]," * 7_000_000 + b"[]]}"),
+    "a million names": lambda path: safetensors(path, _empty_tensors(10**6)),
+    "100,001 names": lambda path: safetensors(path, _empty_tensors(100_001)),
     "no tensors": lambda path: safetensors(path, {}),
     "integers only": lambda path: save_file({"a": torch.arange(4)}, path),
 }

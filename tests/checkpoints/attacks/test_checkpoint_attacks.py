@@ -152,6 +152,15 @@ def test_a_file_with_nan_is_read_as_it_is(tmp_path: Path) -> None:
         assert math.isnan(reader.read_block("weight", 0, 2)[1].item())
 
 
+@pytest.mark.parametrize(
+    ("name", "says"), [("a million names", "more than 1000000 values"), ("100,001 names", "more than 100000 tensors")]
+)
+def test_too_many_names_are_the_reason(name: str, says: str, tmp_path: Path) -> None:
+    OWN_LIMITS[name](tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointFormatError, match=says):
+        open_checkpoint([tmp_path / "model.safetensors"])
+
+
 def test_a_hundred_thousand_tensors(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     names = {f"layer.{number}.weight": entry(4 * number, 4 * number + 4, [1]) for number in range(100_000)}

@@ -11,12 +11,13 @@ from typing import Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from spectral_edge.band import Matrix
-from spectral_edge.blocks import Block
-from spectral_edge.checkpoints import CheckpointReader
+from spectral_edge.blocks import Block, Piece, in_memory
+from spectral_edge.checkpoints import CheckpointReader, Location
 from spectral_edge.errors import NonFiniteError
-from spectral_edge.kernels import COLUMNS, add_products, padded
+from spectral_edge.kernels import COLUMNS, add_products, padded, read_rows
 
 MEMORY: Final = 16 * 2**20
 """Bytes for the blocks that one thread works on, whatever the number and size of checkpoints."""
@@ -24,8 +25,8 @@ MEMORY: Final = 16 * 2**20
 _MOST_THREADS: Final = 16
 """More do not help: the memory's bandwidth is used up by then."""
 
-_LARGEST_BLOCK: Final = 1 << 16
-_SMALLEST_BLOCK: Final = 1 << 12
+_LONGEST_ROW: Final = 1 << 18
+_SHORTEST_ROW: Final = 1 << 15
 
 _PADDING: Final = 32
 """Entries between rows. Without it all rows of a block of 2^n entries would compete for the same lines of the cache."""
@@ -43,14 +44,18 @@ _ROUNDING_EPS: Final[Mapping[torch.dtype, float]] = {
 }
 
 
+_NOWHERE: Final = Location(-1, 0)
+
+
 def threads_given() -> int:
     """Threads that a pass may use: the cores that this process may run on, up to a point."""
     return min(len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1, _MOST_THREADS)
 
 
-def block_size(checkpoints: int) -> int:
-    """Parameters in a block. It does not depend on the number of threads, so that the sums do not either."""
-    return max(_SMALLEST_BLOCK, min(_LARGEST_BLOCK, MEMORY // (checkpoints * torch.float64.itemsize)))
+def row_bytes(checkpoints: int) -> int:
+    """Bytes of a block in each checkpoint's row. Not by the number of threads, so that the sums do not depend on it."""
+    share = MEMORY // checkpoints // torch.float64.itemsize * torch.float64.itemsize
+    return max(_SHORTEST_ROW, min(_LONGEST_ROW, share))
 
 
 @dataclass(frozen=True)
@@ -105,16 +110,16 @@ class Workspace:
 
     Args:
         checkpoints: Most rows.
-        size: Most parameters in a block.
+        width: Most bytes of a block in each row.
         device: Where products are formed. Blocks are read into this machine's memory and, where the device is not the
             CPU, copied over from pinned memory on a stream of this workspace's own, so that the reading of one
             workspace overlaps the copying and computing of another.
         compiled: Whether the compiled kernel forms the products, which only a CPU can; torch does otherwise.
     """
 
-    def __init__(self, checkpoints: int, size: int, device: torch.device, *, compiled: bool) -> None:
+    def __init__(self, checkpoints: int, width: int, device: torch.device, *, compiled: bool) -> None:
         self._compiled = compiled
-        self._room = checkpoints * (size + _PADDING)
+        self._bytes = checkpoints * (width + _PADDING * torch.float64.itemsize)
         self._device = device
         self._updates = np.zeros((padded(checkpoints - 1), COLUMNS))
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
@@ -132,8 +137,9 @@ class Workspace:
     def _sums(self, rows: Rows, chunk: Sequence[Block]) -> Sums:
         side = padded(len(rows.readers) - 1)
         products, rounding = np.zeros((side, side)), np.zeros(rows.n_new)
+        places: dict[str, _Places] = {}
         for block in chunk:
-            theta = self._read(rows, block)
+            theta = self._read(rows, block, places)
             self._add_products(rows, theta, block.size, products)
             eps = _ROUNDING_EPS.get(block.dtype)
             if eps is not None:
@@ -144,22 +150,30 @@ class Workspace:
             raise _non_finite(rows, chunk)
         return Sums(band, rounding)
 
-    def _read(self, rows: Rows, block: Block) -> torch.Tensor:
+    def _read(self, rows: Rows, block: Block, places: dict[str, _Places]) -> torch.Tensor:
         """The block of all checkpoints, one a row and some padding; float64 where the files hold that, else float32."""
-        # One piece of memory, also for a short block: only such a piece is copied to a device without another copy.
-        room, width = self._wide if block.dtype == torch.float64 else self._narrow, block.size + _PADDING
-        theta = room[: len(rows.readers) * width].view(len(rows.readers), width)
-        is_direct = block.dtype == theta.dtype
-        for reader, row in zip(rows.readers, theta, strict=True):
-            offset = 0
-            for piece in block.pieces:
-                until = offset + piece.stop - piece.start
-                if is_direct:
-                    reader.read_into(piece.name, piece.start, piece.stop, row[offset:until])
-                else:
-                    row[offset:until] = reader.read_block(piece.name, piece.start, piece.stop)
-                offset = until
+        theta = self._rows_of(self._room, in_memory(block.dtype), len(rows.readers), block.size)
+        as_read = block.dtype if block.dtype.itemsize > 1 else torch.float32
+        read = theta if as_read is theta.dtype else self._rows_of(self._raw, as_read, len(theta), block.size)
+        begin = 0
+        for piece in block.pieces:
+            if piece.name not in places:
+                places[piece.name] = _Places.of(rows.readers, piece.name)
+            end = begin + piece.n_parameters
+            done = places[piece.name].read(piece, read, begin)
+            # The rest needs more than a copy: the bytes are converted or gathered, or the file has lost some.
+            for reader, row in zip(rows.readers[done:], read[done:], strict=True):
+                reader.read_into(piece.name, piece.start, piece.stop, row[begin:end])
+            begin = end
+        if read is not theta:
+            theta[:, : block.size] = read[:, : block.size]
         return theta
+
+    @staticmethod
+    def _rows_of(room: torch.Tensor, dtype: torch.dtype, count: int, size: int) -> torch.Tensor:
+        # One piece of memory, also for a short block: only such a piece is copied to a device without another copy.
+        width = size + _PADDING
+        return room.view(dtype)[: count * width].view(count, width)
 
     def _add_products(self, rows: Rows, theta: torch.Tensor, size: int, products: Matrix) -> None:
         count = len(theta) - 1
@@ -170,12 +184,35 @@ class Workspace:
             products[rows.first : count, :count] += products_on(self._device, theta, size, rows.first)
 
     @cached_property
-    def _narrow(self) -> torch.Tensor:
-        return torch.zeros(self._room, dtype=torch.float32, pin_memory=self._stream is not None)
+    def _room(self) -> torch.Tensor:
+        return torch.zeros(self._bytes, dtype=torch.uint8, pin_memory=self._stream is not None)
 
     @cached_property
-    def _wide(self) -> torch.Tensor:
-        return torch.zeros(self._room, dtype=torch.float64, pin_memory=self._stream is not None)
+    def _raw(self) -> torch.Tensor:
+        """Room for floats of two bytes as they lie in the files."""
+        return torch.zeros(self._bytes // 2, dtype=torch.uint8)
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where a tensor's bytes begin in each checkpoint: descriptors and offsets, each of shape (checkpoints,)."""
+
+    descriptors: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, readers: Sequence[CheckpointReader], name: str) -> _Places:
+        locations = [reader.location(name) or _NOWHERE for reader in readers]
+        return cls(
+            np.array([location.descriptor for location in locations], dtype=np.int32),
+            np.array([location.offset for location in locations], dtype=np.int64),
+        )
+
+    def read(self, piece: Piece, out: torch.Tensor, begin: int) -> int:
+        """Read `piece` into the entries from `begin` on of each row; the number of rows up to one where that fails."""
+        itemsize = out.dtype.itemsize
+        rows = out.view(torch.uint8).numpy()[:, begin * itemsize : (begin + piece.n_parameters) * itemsize]
+        return read_rows(self.descriptors, self.offsets + piece.start * itemsize, rows)
 
 
 def products_on(device: torch.device, theta: torch.Tensor, size: int, first: int) -> Matrix:

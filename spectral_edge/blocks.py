@@ -76,11 +76,20 @@ WHOLE: Final = Shard(0, 1)
 """All parameters."""
 
 
-def blocks(pieces: Iterable[Piece], tensors: Mapping[str, TensorInfo], size: int) -> Iterator[Block]:
-    """Cut `pieces` of `tensors` into blocks of at most `size` entries; small pieces of the same dtype share one."""
+def in_memory(dtype: torch.dtype) -> torch.dtype:
+    """What a file's `dtype` is held in while it is multiplied: float64 where the file has that, else float32."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def blocks(pieces: Iterable[Piece], tensors: Mapping[str, TensorInfo], row_bytes: int) -> Iterator[Block]:
+    """Cut `pieces` of `tensors` into blocks of at most `row_bytes` of memory a checkpoint.
+
+    Small pieces of the same dtype share a block.
+    """
     by_dtype: dict[torch.dtype, list[Piece]] = {}
     for piece in pieces:
         dtype = tensors[piece.name].dtype
+        size = row_bytes // in_memory(dtype).itemsize
         open_pieces = by_dtype.setdefault(dtype, [])
         start = piece.start
         while start < piece.stop:

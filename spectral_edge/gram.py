@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from spectral_edge.band import Band, Matrix, total
-from spectral_edge.block_sums import Rows, Sums, Workspace, block_size, threads_given
+from spectral_edge.block_sums import Rows, Sums, Workspace, row_bytes, threads_given
 from spectral_edge.blocks import WHOLE, Block, Piece, Shard, blocks
 from spectral_edge.checkpoints import CheckpointReader, TensorInfo, open_checkpoint
 from spectral_edge.errors import (
@@ -192,10 +192,10 @@ class TrajectoryPass:
 
     def _add_cells(self, rows: Mapping[Cell, Rows], report: Callable[[int], None]) -> None:
         checkpoints = max(len(of_cell.readers) for of_cell in rows.values())
-        size = block_size(checkpoints)
+        width = row_bytes(checkpoints)
         is_cpu = self._device.type == "cpu"
-        workspaces = [Workspace(checkpoints, size, self._device, compiled=is_cpu) for _ in range(self._threads)]
-        chunks = [(cell, chunk) for cell in rows for chunk in self._chunks(cell, size)]
+        workspaces = [Workspace(checkpoints, width, self._device, compiled=is_cpu) for _ in range(self._threads)]
+        chunks = [(cell, chunk) for cell in rows for chunk in self._chunks(cell, width)]
         parts: dict[Cell, Sums] = {}
 
         def sums(workspace: Workspace, cell_chunk: tuple[Cell, tuple[Block, ...]]) -> Sums:
@@ -211,8 +211,8 @@ class TrajectoryPass:
             self._sums[cell].values.append(part.values)
             self._sums[cell].rounding.append(part.rounding)
 
-    def _chunks(self, cell: Cell, size: int) -> Iterator[tuple[Block, ...]]:
-        remaining = blocks(self._sums[cell].pieces, self._layout, size)
+    def _chunks(self, cell: Cell, width: int) -> Iterator[tuple[Block, ...]]:
+        remaining = blocks(self._sums[cell].pieces, self._layout, width)
         while chunk := tuple(islice(remaining, _CHUNK)):
             yield chunk
 

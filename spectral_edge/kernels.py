@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar, cast
 
 import numpy as np
-from numba import njit
+from numba import njit, types
 from numpy.typing import NDArray
 
 from spectral_edge.band import Matrix
@@ -22,6 +22,8 @@ COLUMNS: Final = 256
 
 _HEIGHT: Final = 4
 _WIDTH: Final = 3
+
+_pread = types.ExternalFunction("pread", types.intp(types.intc, types.uintp, types.uintp, types.int64))
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -96,3 +98,26 @@ def add_products(theta: NDArray[Any], size: int, first: int, lags: int, updates:
         for i in range(first // _HEIGHT * _HEIGHT, count, _HEIGHT):
             for j in range(max(0, i - lags) // _WIDTH * _WIDTH, min(i + _HEIGHT, count), _WIDTH):
                 _add_tile(updates, products, i, j, columns)
+
+
+@compiled
+def read_rows(descriptors: NDArray[np.int32], offsets: NDArray[np.int64], out: NDArray[np.uint8]) -> int:
+    """Fill each row of `out` from one open file by position, without the interpreter between two of them.
+
+    Args:
+        descriptors: The open file of each row: shape (n,).
+        offsets: Where in the file to begin: shape (n,).
+        out: Shape (n, bytes), each row contiguous.
+
+    Returns:
+        Rows filled before the first that could not be: `n` if all went well. The system's reason is not kept; the
+        caller gets it from reading that row its own way.
+    """
+    for row in range(len(out)):
+        done = 0
+        while done < out.shape[1]:
+            got = _pread(descriptors[row], out[row, done:].ctypes.data, out.shape[1] - done, offsets[row] + done)
+            if got <= 0:
+                return row
+            done += got
+    return len(out)

@@ -6,7 +6,7 @@ one, in any of the formats, behind :class:`CheckpointReader`.
 
 from spectral_edge.checkpoints.naming import FoundCheckpoint, FoundTrajectory, find_trajectory
 from spectral_edge.checkpoints.opening import open_checkpoint
-from spectral_edge.checkpoints.protocol import CheckpointReader, TensorInfo
+from spectral_edge.checkpoints.protocol import CheckpointReader, Location, TensorInfo
 from spectral_edge.checkpoints.weight_files import DCP_METADATA, is_checkpoint_file
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "CheckpointReader",
     "FoundCheckpoint",
     "FoundTrajectory",
+    "Location",
     "TensorInfo",
     "find_trajectory",
     "is_checkpoint_file",

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spectral_edge.checkpoints.protocol import CheckpointReader, TensorInfo
+from spectral_edge.checkpoints.protocol import CheckpointReader, Location, TensorInfo
 from spectral_edge.checkpoints.raw_file import Bytes, RawFile
 from spectral_edge.errors import CheckpointFormatError
 
@@ -73,6 +73,15 @@ class StoredTensor:
         if self.rescale is not None:
             self.rescale(out, start)
 
+    def location(self) -> Location | None:
+        """Where the bytes of the whole tensor lie; None where they lie in several places or change on the way."""
+        info = self.info
+        if len(self.stretches) != 1 or info.dtype is not info.read_dtype or self.rescale is not None:
+            return None
+        file, offset = self.stretches[0].file, self.stretches[0].offset
+        is_there = 0 <= offset <= file.size - info.n_parameters * info.dtype.itemsize
+        return file.location(offset) if is_there else None  # `read_into` says what is missing
+
 
 @dataclass(frozen=True)
 class FileContents:
@@ -128,6 +137,11 @@ class BlockReader(CheckpointReader):
         out = torch.empty(max(0, stop - start), dtype=torch.float32 if info is None else info.read_dtype)
         self.read_into(name, start, stop, out)
         return out
+
+    def location(self, name: str) -> Location | None:
+        """Where the bytes of `name` lie; None where `read_into` has to gather or change them, or raises."""
+        stored = self._stored.get(name)
+        return None if stored is None else stored.location()
 
     def close(self) -> None:
         """Release the files; may be called twice."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 
@@ -32,6 +32,13 @@ class TensorInfo:
     def read_dtype(self) -> torch.dtype:
         """The dtype that blocks come in: the file's own, but float32 for floats of one byte."""
         return self.dtype if self.dtype.itemsize > 1 else torch.float32
+
+
+class Location(NamedTuple):
+    """Where a tensor's row-major bytes lie together: in the open file `descriptor`, from byte `offset` on."""
+
+    descriptor: int
+    offset: int
 
 
 class CheckpointReader(AbstractContextManager["CheckpointReader"], Protocol):
@@ -62,6 +69,13 @@ class CheckpointReader(AbstractContextManager["CheckpointReader"], Protocol):
 
     def read_block(self, name: str, start: int, stop: int) -> torch.Tensor:
         """As `read_into`, in memory of its own: shape (stop - start,)."""
+        ...
+
+    def location(self, name: str) -> Location | None:
+        """Where the bytes lie that `read_into` gives, so that many reads need no call each; valid until `close`.
+
+        None where they lie in several places or change on the way.
+        """
         ...
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from spectral_edge.checkpoints.protocol import Location
 from spectral_edge.errors import (
     AccessDeniedError,
     CheckpointFormatError,
@@ -138,6 +139,10 @@ class RawFile:
                 )
             done += got
 
+    def location(self, offset: int) -> Location:
+        """Byte `offset` as the system knows it; the descriptor is -1, with which nothing can be read, once closed."""
+        return Location(self._descriptor, offset)
+
     def write(self, data: Bytes, offset: int) -> None:
         """Put `data`, shape (n,), at `offset`.
 
@@ -183,6 +188,10 @@ class _Part(RawFile):
                 f"ends at byte {self.size}, expected {len(out)} bytes from byte {offset} on.", file=self.name
             )
         self._whole.read_into(self._offset + offset, out)
+
+    def location(self, offset: int) -> Location:
+        """As the whole file's."""
+        return self._whole.location(self._offset + offset)
 
 
 class ScratchFile:

@@ -91,6 +91,22 @@ def test_any_block(written: list[Path], tensors: Tensors, data: st.DataObject) -
     assert torch.equal(_bits(block), _bits(expected))
 
 
+def test_the_bytes_lie_where_the_reader_says(written: list[Path], tensors: Tensors) -> None:
+    with open_checkpoint(written) as reader:
+        assert reader.location("absent") is None
+        for name, info in reader.tensors.items():
+            place = reader.location(name)
+            if place is not None:
+                there = os.pread(place.descriptor, info.n_parameters * info.dtype.itemsize, place.offset)
+                assert there == _bits(tensors[name]).numpy().tobytes()
+
+
+@pytest.mark.parametrize("writer", ["safetensors_file", "torch_zip"])
+def test_the_formats_that_most_people_use_tell_where_their_bytes_lie(writer: str, tmp_path: Path) -> None:
+    with open_checkpoint(WRITERS[writer](_example(), tmp_path)) as reader:
+        assert all(reader.location(name) for name, info in reader.tensors.items() if info.dtype.itemsize > 1)
+
+
 _shapes = st.lists(st.integers(0, 5), max_size=4).map(tuple)
 _names = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), min_size=1, max_size=8)
 

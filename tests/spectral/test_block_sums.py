@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -13,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from spectral_edge.block_sums import _ROUNDING_EPS, MEMORY, Rows, Workspace, block_size, products_on, threads_given
-from spectral_edge.blocks import STRIPE, WHOLE, Shard, blocks
+from spectral_edge.block_sums import _ROUNDING_EPS, MEMORY, Rows, Workspace, products_on, row_bytes, threads_given
+from spectral_edge.blocks import STRIPE, WHOLE, Shard, blocks, in_memory
 from spectral_edge.checkpoints import CheckpointReader, TensorInfo, open_checkpoint
 from spectral_edge.checkpoints.tensor_records import FLOATING
-from spectral_edge.errors import TrajectoryError, UsageError, ZeroUpdatesError
+from spectral_edge.errors import CheckpointFormatError, TrajectoryError, UsageError, ZeroUpdatesError
 from spectral_edge.gram import LocalCheckpoint, TrajectoryPass
-from spectral_edge.kernels import COLUMNS, add_products, compiled, padded
+from spectral_edge.kernels import COLUMNS, add_products, compiled, padded, read_rows
 from spectral_edge.settings import Settings
 from spectral_edge.threads import map_in_order
 from spectral_edge.trajectory import Trajectory, add_up
@@ -91,8 +92,8 @@ class TestWorkspace:
     @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
     def test_sums(self, tmp_path: Path, dtype: torch.dtype, n_old: int, is_compiled: bool) -> None:
         rows, states = self._rows(tmp_path, dtype, n_old)
-        workspace = Workspace(12, 500, torch.device("cpu"), compiled=is_compiled)
-        found = workspace.sums(rows, list(blocks(WHOLE.pieces(rows.readers[0].tensors), rows.readers[0].tensors, 500)))
+        workspace = Workspace(12, 2000, torch.device("cpu"), compiled=is_compiled)
+        found = workspace.sums(rows, list(blocks(WHOLE.pieces(rows.readers[0].tensors), rows.readers[0].tensors, 2000)))
         exact = band_of(update_matrix(states, ["a", "b", "c"]), 6).values[max(0, n_old - 1) :]
         np.testing.assert_allclose(found.values, exact, rtol=1e-12, atol=1e-12)
         eps = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}.get(dtype, 0.0)
@@ -101,12 +102,35 @@ class TestWorkspace:
 
     def test_a_workspace_is_used_again_for_fewer_rows_and_shorter_blocks(self, tmp_path: Path) -> None:
         rows, states = self._rows(tmp_path, torch.float32, 0)
-        workspace = Workspace(12, 5000, torch.device("cpu"), compiled=True)
-        chunk = list(blocks(WHOLE.pieces(rows.readers[0].tensors), rows.readers[0].tensors, 5000))
+        workspace = Workspace(12, 20_000, torch.device("cpu"), compiled=True)
+        chunk = list(blocks(WHOLE.pieces(rows.readers[0].tensors), rows.readers[0].tensors, 20_000))
         workspace.sums(rows, chunk)
         fewer = Rows(rows.readers[:5], rows.names, 0, 6)
         exact = band_of(update_matrix(states[:5], ["a", "b", "c"]), 6).values
         np.testing.assert_allclose(workspace.sums(fewer, chunk).values, exact, rtol=1e-12, atol=1e-12)
+
+
+    def test_a_file_that_loses_bytes_while_it_is_read_is_an_error_with_its_name(self, tmp_path: Path) -> None:
+        rows, _ = self._rows(tmp_path, torch.float32, 0)
+        workspace = Workspace(12, 20_000, torch.device("cpu"), compiled=True)
+        chunk = list(blocks(WHOLE.pieces(rows.readers[0].tensors), rows.readers[0].tensors, 20_000))
+        os.truncate(tmp_path / "7.safetensors", 1000)
+        with pytest.raises(CheckpointFormatError, match="ends at byte 1000") as caught:
+            workspace.sums(rows, chunk)
+        assert caught.value.file == str(tmp_path / "7.safetensors")
+
+
+def test_rows_are_read_until_one_fails(tmp_path: Path) -> None:
+    (tmp_path / "bytes").write_bytes(bytes(range(200)))
+    room = np.zeros((3, 20), np.uint8)
+    with (tmp_path / "bytes").open("rb") as file:
+        descriptors = np.full(3, file.fileno(), np.int32)
+        assert read_rows(descriptors, np.array([0, 50, 190]), room[:, 4:14]) == 3
+        assert room[:, 4:14].tolist() == [list(range(start, start + 10)) for start in (0, 50, 190)]
+        assert not room[:, :4].any()
+        assert not room[:, 14:].any()
+        assert read_rows(descriptors, np.array([0, 195, 0]), room[:, 4:14]) == 1
+        assert read_rows(np.array([-1], np.int32), np.array([0]), room[:1]) == 0
 
 
 def test_every_narrow_dtype_that_parameters_may_have_carries_the_precision_guard() -> None:
@@ -120,9 +144,10 @@ def test_every_narrow_dtype_that_parameters_may_have_carries_the_precision_guard
 
 @given(checkpoints=st.integers(1, 600))
 def test_blocks_fit_into_the_memory_allowed(checkpoints: int) -> None:
-    size = block_size(checkpoints)
-    assert size == 4096 or 8 * size * checkpoints <= MEMORY
-    assert 4096 <= size <= 65536
+    width = row_bytes(checkpoints)
+    assert width == 1 << 15 or width * checkpoints <= MEMORY
+    assert 1 << 15 <= width <= 1 << 18
+    assert width % 8 == 0  # a row of float64 follows a row of float64
 
 
 def test_the_result_is_the_same_for_every_number_of_threads(tmp_path: Path) -> None:
@@ -141,19 +166,19 @@ def test_the_result_is_the_same_for_every_number_of_threads(tmp_path: Path) -> N
 
 _layouts = st.dictionaries(
     st.text("abc", min_size=1, max_size=4),
-    st.tuples(st.integers(1, 3 * STRIPE), st.sampled_from([torch.float32, torch.bfloat16])),
+    st.tuples(st.integers(1, 3 * STRIPE), st.sampled_from([torch.float64, torch.float32, torch.bfloat16])),
     min_size=1,
     max_size=6,
 ).map(lambda sizes: {name: TensorInfo((size,), dtype) for name, (size, dtype) in sizes.items()})
 
 
 @settings(max_examples=50, deadline=None)
-@given(tensors=_layouts, count=st.integers(1, 4), size=st.integers(STRIPE // 7, 2 * STRIPE))
-def test_every_parameter_is_in_one_block_of_one_shard(tensors: dict[str, TensorInfo], count: int, size: int) -> None:
+@given(tensors=_layouts, count=st.integers(1, 4), width=st.integers(STRIPE // 2, 8 * STRIPE))
+def test_every_parameter_is_in_one_block_of_one_shard(tensors: dict[str, TensorInfo], count: int, width: int) -> None:
     covered: dict[str, list[tuple[int, int]]] = {name: [] for name in tensors}
     for index in range(count):
-        for block in blocks(Shard(index, count).pieces(tensors), tensors, size):
-            assert 0 < block.size <= size
+        for block in blocks(Shard(index, count).pieces(tensors), tensors, width):
+            assert 0 < in_memory(block.dtype).itemsize * block.size <= width
             for piece in block.pieces:
                 assert tensors[piece.name].dtype == block.dtype
                 covered[piece.name].append((piece.start, piece.stop))

@@ -23,7 +23,11 @@ COLUMNS: Final = 256
 _HEIGHT: Final = 4
 _WIDTH: Final = 3
 
-_pread = types.ExternalFunction("pread", types.intp(types.intc, types.uintp, types.uintp, types.int64))
+# The C library's own, called by compiled code: descriptor, address, bytes, offset.
+_pread: Final = cast(
+    "Callable[[Any, int, int, Any], int]",
+    types.ExternalFunction("pread", types.intp(types.intc, types.uintp, types.uintp, types.int64)),
+)
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 

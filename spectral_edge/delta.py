@@ -102,11 +102,16 @@ def commit(location: StoreLocation, table: str, change: Callable[[DeltaTable], _
 
 
 def replace(location: StoreLocation, table: str, predicate: str, rows: pa.Table) -> None:
-    """Make `rows` all that satisfies `predicate` in `table`, in one Delta commit."""
+    """Make `rows` all that satisfies `predicate` in `table`, in one Delta commit.
+
+    A table that was created when it had fewer columns gets the new ones; they are null in the rows it has.
+    """
 
     def change(latest: DeltaTable) -> None:
         if rows.num_rows:
-            write_deltalake(latest, rows, mode="overwrite", predicate=predicate, writer_properties=_WRITER)
+            write_deltalake(
+                latest, rows, mode="overwrite", schema_mode="merge", predicate=predicate, writer_properties=_WRITER
+            )
         else:
             latest.delete(predicate, writer_properties=_WRITER)
 
@@ -136,10 +141,14 @@ def compact(location: StoreLocation, table: str) -> None:
 
 
 def scan(delta: DeltaTable, table: str, predicate: str | None = None, columns: Sequence[str] = ()) -> pa.Table:
-    """Rows of `table` that satisfy `predicate`, exactly, in no particular order; all columns unless told."""
+    """Rows of `table` that satisfy `predicate`, exactly, in no particular order; all columns unless told.
+
+    A column that the table does not have yet, because nothing was written since there is one, is null.
+    """
     names = list(columns) or SCHEMAS[table].names
     schema = pa.schema([SCHEMAS[table].field(name) for name in names])
-    wanted = ", ".join(f'"{name}"' for name in names)
+    stored = {field.name for field in delta.schema().fields}
+    wanted = ", ".join(f'"{name}"' if name in stored else f'NULL AS "{name}"' for name in names)
     sql = f"SELECT {wanted} FROM {table}" + (f" WHERE {predicate}" if predicate else "")  # noqa: S608 - values are quoted
     with store_errors(delta.table_uri):
         return pa.table(QueryBuilder().register(table, delta).execute(sql)).cast(schema)

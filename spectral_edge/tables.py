@@ -75,7 +75,11 @@ RUNS: Final = pa.schema(
         _column("url", _TEXT, "page or folder of the run"),
         _column("checkpoints", _INT, "checkpoints analysed"),
         _column("series", _TEXT, "name of the series of checkpoints that was followed; see docs/sources.md"),
-        _column("step_source", _TEXT, "how its training steps were found: logged_model, metadata, file_name, folder_name, model_name or metric_time; several are separated by commas"),
+        _column(
+            "step_source",
+            _TEXT,
+            "how its training steps were found: logged_model, metadata, file_name, folder_name, model_name or metric_time; several are separated by commas",
+        ),
         _column("windows", _INT, "full windows analysed per group"),
         _column("step_first", _INT, "training step of the first checkpoint", "optimizer steps"),
         _column("step_last", _INT, "training step of the last checkpoint", "optimizer steps"),

@@ -12,7 +12,7 @@ import torch
 from labs import Lab, Logged, MlflowLab, save, small_model, trained
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
-from integrations.tracker import Selection
+from integrations.tracker import OtherSeries, Selection
 from spectral_edge.checkpoints import open_checkpoint
 
 
@@ -117,9 +117,10 @@ def test_the_longer_of_models_and_artifacts_is_taken_and_the_other_named(lab: Ml
             log_model(lab, project, run_id, "ckpt", step, {"state_dict.pth": weights(lab, step, ".pth")})
     listings = {run.key.run_name: lab.tracker.checkpoints(run) for run in lab.tracker.runs(project)}
     assert [ref.step for ref in listings["artifacts win"].checkpoints] == [1, 2, 3]
-    assert "the logged models named like ckpt also holds 2" in "\n".join(listings["artifacts win"].warnings)
+    assert listings["artifacts win"].series == "checkpoints/step_#.safetensors"
+    assert "the series `model:ckpt` also holds 2 checkpoints" in "\n".join(listings["artifacts win"].warnings)
     assert [ref.step for ref in listings["models win"].checkpoints] == [10, 20]
-    assert "the run's artifacts also holds 2" in "\n".join(listings["models win"].warnings)
+    assert "`checkpoints/step_#.safetensors` also holds 2 check" in "\n".join(listings["models win"].warnings)
 
 
 def test_two_families_of_models_are_not_mixed(lab: MlflowLab) -> None:
@@ -130,7 +131,10 @@ def test_two_families_of_models_are_not_mixed(lab: MlflowLab) -> None:
             log_model(lab, project, run_id, name, step, {"model.safetensors": weights(lab, step)})
     listing = lab.tracker.checkpoints(lab.run(project))
     assert [ref.name for ref in listing.checkpoints] == ["generator/model.safetensors"] * 3
-    assert "critic" in "\n".join(listing.warnings)
+    assert (listing.series, listing.others) == ("model:generator", (OtherSeries("model:critic", 2),))
+    other = lab.tracker.checkpoints(lab.run(project), "model:crit*")
+    assert [ref.name for ref in other.checkpoints] == ["critic/model.safetensors"] * 2
+    assert (other.others, other.warnings) == ((OtherSeries("model:generator", 3),), ())
 
 
 @pytest.mark.filterwarnings("ignore:.*type hint is inferred as AnyType:UserWarning")  # mlflow.pyfunc on import

@@ -152,7 +152,8 @@ def _by_time(connection: MlflowConnection, run: Run, found: Sequence[_Model], wa
         return found
     warnings.append(
         f"no step was logged with the {len(found)} models named like {shown(found[0].model.name)}: each was given the "
-        f"step of the last metric point before it, which is exact only where metrics are logged at every step"
+        f"step of the last metric point before it; that counts what the metrics count, steps or epochs, and is exact "
+        f"only where there is a point just before each model"
     )
     return [replace(each, step=step, source="metric_time") for each, step in zip(found, steps, strict=True)]
 

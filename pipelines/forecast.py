@@ -59,9 +59,10 @@ _PROBE_SECONDS: Final = 0.2
 class RunForecast:
     """What would be done to one run.
 
-    `series` is the series of checkpoints that would be followed, `step_source` how its steps were found, `other_series`
-    what the run offers besides. `seconds` counts fetching and reading one after the other: an upper estimate. `enough_lags` is set where the store
+    `seconds` counts fetching and reading one after the other: an upper estimate. `enough_lags` is set where the store
     holds the run's inner products, but not up to the lags asked for: with these lags, what it knows is not read again.
+    `series` is the series of checkpoints that would be followed, `step_source` how its steps were found, and
+    `other_series` what the run offers besides.
     """
 
     run_name: str

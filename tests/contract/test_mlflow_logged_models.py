@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -135,6 +137,42 @@ def test_two_families_of_models_are_not_mixed(lab: MlflowLab) -> None:
     other = lab.tracker.checkpoints(lab.run(project), "model:crit*")
     assert [ref.name for ref in other.checkpoints] == ["critic/model.safetensors"] * 2
     assert (other.others, other.warnings) == ((OtherSeries("model:generator", 3),), ())
+
+
+def test_models_that_tell_their_step_in_a_record_only(lab: MlflowLab) -> None:
+    project = lab.project()
+    run_id = lab.log(project, Logged("run"))
+    for number, step in enumerate((40, 80, 120)):
+        state = json.dumps({"global_step": step}).encode()
+        files = {"artifacts/out/model.safetensors": weights(lab, step), "artifacts/out/trainer_state.json": state}
+        log_model(lab, project, run_id, f"epoch_{number}", 0, files)
+    listing = lab.tracker.checkpoints(lab.run(project))
+    assert [(ref.step, ref.step_source) for ref in listing.checkpoints] == [(s, "metadata") for s in (40, 80, 120)]
+    assert (listing.series, listing.warnings) == ("model:epoch_#", ())
+
+
+@pytest.mark.parametrize("epochs", [False, True])
+def test_metrics_tell_the_step_only_where_all_agree(epochs: bool, make_lab: Callable[[str], Lab]) -> None:
+    lab = make_lab("mlflow-sqlite")
+    assert isinstance(lab, MlflowLab)
+    project = lab.project()
+    run_id = lab.log(project, Logged("run"))
+    content = {"model.safetensors": weights(lab, 1)}
+    for epoch, step in enumerate((100, 200, 300)):
+        lab.client.log_metric(run_id, "loss", 0.5, step=step)
+        lab.client.log_metric(run_id, "system/cpu", 0.5, step=epoch)  # as MLflow counts its own measurements
+        if epochs:
+            lab.client.log_metric(run_id, "accuracy", 0.5, step=epoch)
+        time.sleep(0.002)  # times are whole milliseconds
+        log_model(lab, project, run_id, "model", 0, content)
+    listing = lab.tracker.checkpoints(lab.run(project))
+    told = [(ref.step, ref.step_source) for ref in listing.checkpoints]
+    if epochs:
+        assert told == [(0, "logged_model")]
+        assert "a later model has the same step" in "\n".join(listing.warnings)
+    else:
+        assert told == [(step, "metric_time") for step in (100, 200, 300)]
+        assert "no step was logged with the 3 models named like `model`" in "\n".join(listing.warnings)
 
 
 @pytest.mark.filterwarnings("ignore:.*type hint is inferred as AnyType:UserWarning")  # mlflow.pyfunc on import

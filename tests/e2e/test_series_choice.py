@@ -1,4 +1,4 @@
-"""An MLflow run with artifacts and logged models: the command line shows what it follows, and follows what it is told."""
+"""A run with artifacts and logged models: the command line shows what it follows, and follows what it is told."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from command_line import CommandLine, random_walk, write_safetensors
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 from safetensors.torch import save_file
+
+from spectral_edge.query import query
+from spectral_edge.store import Store
+
+ASKED = "select run_name, series, step_source from runs"
 
 
 def log_models(client: MlflowClient, experiment: str, run_id: str, folder: Path, count: int) -> None:
@@ -40,8 +45,8 @@ def test_the_series_is_shown_and_chosen(tmp_path: Path, with_server: Callable[[P
     assert shown.code == 0, shown.err
     heading, both, only = (line.split() for line in shown.out.splitlines()[:3])
     assert {"series", "step", "other"} <= set(heading)
-    assert ["6", "checkpoints/step_#.safetensors", "file_name", "model:best", "(5)"] == both[3:8]
-    assert ["6", "checkpoints/step_#.safetensors", "file_name", "-"] == only[3:7]
+    assert both[3:8] == ["6", "checkpoints/step_#.safetensors", "file_name", "model:best", "(5)"]
+    assert only[3:7] == ["6", "checkpoints/step_#.safetensors", "file_name", "-"]
 
     chosen = command.run(*arguments, "--series", "model:*", "--json")
     assert chosen.code == 1
@@ -54,5 +59,5 @@ def test_the_series_is_shown_and_chosen(tmp_path: Path, with_server: Callable[[P
     ]
     assert runs["artifacts_only"]["outcome"] == "failed"
     assert "`checkpoints/step_#.safetensors` (6)" in runs["artifacts_only"]["error"]
-    [row] = command.run("query", "select run_name, series, step_source from runs", "--json").json
+    [row] = query(Store.open(tmp_path / "spectral-edge-store"), ASKED).to_pylist()
     assert row == {"run_name": "both", "series": "model:best", "step_source": "logged_model"}

@@ -15,8 +15,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 SCHEMA_VERSION: Final = 1
-"""Raised when an earlier version would misread the tables. A new column does not raise it: in tables that were created
-without, it is null until something is written."""
+"""Raised when an earlier version would misread the tables. A new column does not raise it: see ADDED_COLUMNS."""
 
 
 @dataclass(frozen=True)
@@ -226,6 +225,10 @@ SCHEMAS: Final[Mapping[str, pa.Schema]] = {
     "gaps": GAPS,
     "transitions": TRANSITIONS,
 }
+
+
+ADDED_COLUMNS: Final[Mapping[str, frozenset[str]]] = {"runs": frozenset({"series", "step_source"})}
+"""Columns that a store of this schema version may lack: they are null there until something is written."""
 
 
 def build(table: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:

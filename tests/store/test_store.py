@@ -15,7 +15,7 @@ from spectral_edge.errors import UsageError
 from spectral_edge.query import query
 from spectral_edge.store import AuditState, Store
 from spectral_edge.store_location import StoreLocation
-from spectral_edge.tables import SCHEMAS, audit_id
+from spectral_edge.tables import ADDED_COLUMNS, SCHEMAS, audit_id
 
 DETAILS = ("inner_products", "gaps", "transitions")
 
@@ -136,9 +136,8 @@ def test_datasets_show_all_committed_rows_lazily(root: str) -> None:
 
 
 def test_a_store_from_before_a_column_is_read_and_written(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    later = {"runs": ("series", "step_source"), "gaps": ("regime_reason",)}
     with monkeypatch.context() as earlier:
-        for table, names in later.items():
+        for table, names in ADDED_COLUMNS.items():
             fields = [field for field in SCHEMAS[table] if field.name not in names]
             earlier.setitem(SCHEMAS, table, pa.schema(fields))  # type: ignore[arg-type]
         old = audit(key_of("old"))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -14,7 +17,7 @@ from integrations.folder_annotations import state_of_folder, write_to_folder
 from integrations.folder_metrics import folder_metrics
 from integrations.folder_retract import retract_folder
 from integrations.folder_runs import run_files, run_folders, run_params
-from integrations.listing import checkpoint_refs
+from integrations.listing import choose, found_in, series_of
 from integrations.tracker import (
     Annotation,
     AnnotationState,
@@ -27,8 +30,7 @@ from integrations.tracker import (
     TrackedRun,
     WriteReceipt,
 )
-from spectral_edge.checkpoints import find_trajectory
-from spectral_edge.errors import FetchInterruptedError, NoStepError, NotFoundError
+from spectral_edge.errors import FetchInterruptedError, NotFoundError
 from spectral_edge.series import MetricSeries
 from spectral_edge.tables import RunKey
 
@@ -56,16 +58,15 @@ class FolderTracker:
                 raise NotFoundError("no such run.", run=run_id, file=selection.container)
         return iter([by_id[run_id] for run_id in selection.run_ids])
 
-    def checkpoints(self, run: TrackedRun) -> CheckpointListing:
+    def checkpoints(self, run: TrackedRun, series: str | None = None) -> CheckpointListing:
         """The checkpoints in the run's folder. Warnings tell of files left out and of broken rows of its metrics."""
-        folder = _folder_of(run)
-        try:
-            found = find_trajectory(run_files(folder))
-        except NoStepError as error:
-            raise error.of_run(run.key.run_name) from None
-        with file_errors(run=run.key.run_name):
-            refs = checkpoint_refs(found, lambda path: _described(folder, path), str(folder))
-        return CheckpointListing(refs, tuple(found.warnings) + folder_metrics(folder).warnings)
+        files, name = _FolderFiles(_folder_of(run)), run.key.run_name
+        with file_errors(run=name):
+            found = found_in(files, name)
+            if found.stepless and not found.series:
+                raise found.no_step().of_run(name)
+            listing = choose([series_of(found, files)], series, name, found.left_out)
+        return replace(listing, warnings=listing.warnings + folder_metrics(files.folder).warnings)
 
     def fetch(self, run: TrackedRun, checkpoint: CheckpointRef, folder: Path) -> tuple[Path, ...]:  # noqa: ARG002 - the Protocol's; nothing is copied
         """The paths where the files lie; nothing is copied."""
@@ -119,7 +120,24 @@ def _folder_of(run: TrackedRun) -> Path:
     return Path(os.fsdecode(unquote_to_bytes(urlsplit(run.url).path)))
 
 
-def _described(folder: Path, path: str) -> CheckpointFile:
-    # As Git's index does: a stat tells that nothing changed; reading all bytes to find that out would be the audit.
-    status = (folder / path).stat()
-    return CheckpointFile(path, status.st_size, f"mtime:{status.st_mtime_ns}")
+@dataclass(frozen=True)
+class _FolderFiles:
+    """The files of the run in `folder`."""
+
+    folder: Path
+
+    @property
+    def location(self) -> str:
+        return str(self.folder)
+
+    @cached_property
+    def paths(self) -> frozenset[str]:
+        return frozenset(run_files(self.folder))
+
+    def described(self, path: str) -> CheckpointFile:
+        # As Git's index does: a stat tells that nothing changed; reading all bytes to find that out would be the audit.
+        status = (self.folder / path).stat()
+        return CheckpointFile(path, status.st_size, f"mtime:{status.st_mtime_ns}")
+
+    def brought(self, paths: Sequence[str]) -> AbstractContextManager[Sequence[Path]]:
+        return nullcontext([self.folder / path for path in paths])

@@ -64,10 +64,10 @@ class MlflowTracker:
         """The active runs of experiment `selection.container` (its name or id), by start time."""
         return iter(selected_runs(self._connection, selection, self.kind))
 
-    def checkpoints(self, run: TrackedRun) -> CheckpointListing:
-        """The longest trajectory among the run's artifacts and its logged models."""
+    def checkpoints(self, run: TrackedRun, series: str | None = None) -> CheckpointListing:
+        """One trajectory among the run's artifacts and its logged models: the longest, unless `series` names one."""
         with self._connection.errors(run=run.key.run_name):
-            return list_checkpoints(self._connection, self._run(run))
+            return list_checkpoints(self._connection, self._run(run), series)
 
     def fetch(self, run: TrackedRun, checkpoint: CheckpointRef, folder: Path) -> tuple[Path, ...]:
         """The checkpoint's files where they lie on this disk, or else copied below `folder`."""

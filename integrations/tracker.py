@@ -18,7 +18,9 @@ from spectral_edge.series import MetricSeries
 from spectral_edge.tables import RunKey
 
 RunState = Literal["running", "finished", "failed", "killed", "unknown"]
-StepSource = Literal["logged_model", "metadata", "file_name", "folder_name"]
+StepSource = Literal["logged_model", "metadata", "file_name", "folder_name", "model_name", "metric_time"]
+"""How a training step was found: with the logged model; recorded beside the weights; in a name; or by the time at which
+the run's metrics were logged."""
 
 OUR_NAME: Final = "spectral_edge"
 """Names all that we write to a run: tags `spectral_edge.*`, metrics `spectral_edge/*`, files in `spectral_edge/`."""
@@ -36,6 +38,7 @@ __all__ = [
     "Leftover",
     "MetricPoint",
     "MetricSeries",
+    "OtherSeries",
     "RetractReceipt",
     "RunState",
     "Selection",
@@ -111,11 +114,30 @@ class CheckpointRef:
 
 
 @dataclass(frozen=True)
+class OtherSeries:
+    """A series of checkpoints that a run offers beside the one that was taken, and how many checkpoints it has."""
+
+    name: str
+    checkpoints: int
+
+
+@dataclass(frozen=True)
 class CheckpointListing:
-    """A run's trajectory, by increasing step, and what was left out of it and why."""
+    """A run's trajectory, by increasing step, and what was left out of it and why.
+
+    `series` is the name of the series of checkpoints that was taken, None where the run has none; `others` are those
+    that were not.
+    """
 
     checkpoints: tuple[CheckpointRef, ...]
     warnings: tuple[str, ...] = ()
+    series: str | None = None
+    others: tuple[OtherSeries, ...] = ()
+
+    @property
+    def step_source(self) -> str | None:
+        """How the steps were found; several ways are separated by commas. None without checkpoints."""
+        return ", ".join(sorted({ref.step_source for ref in self.checkpoints})) or None
 
 
 @dataclass(frozen=True)
@@ -241,11 +263,17 @@ class Tracker(Protocol):
         """
         ...
 
-    def checkpoints(self, run: TrackedRun) -> CheckpointListing:
+    def checkpoints(self, run: TrackedRun, series: str | None = None) -> CheckpointListing:
         """The run's checkpoints by increasing step, one trajectory; what is left out is named with the reason.
+
+        Args:
+            run: Whose checkpoints.
+            series: Which of the series that the run offers: a glob on the name. None leaves the choice to
+                :func:`integrations.listing.choose`.
 
         Raises:
             NoStepError: There are checkpoints, and the step of none of them can be told.
+            NotFoundError: There are checkpoints, and no series has such a name.
         """
         ...
 

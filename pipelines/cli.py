@@ -79,6 +79,9 @@ def audit(  # noqa: PLR0913, PLR0917 - one parameter a flag; typer fills them by
     device: Annotated[Device | None, typer.Option(help="Default: auto, cuda where torch has it.")] = None,
     metric: Annotated[str | None, typer.Option(help="Evaluation metric to compare with.")] = None,
     include: Annotated[str | None, typer.Option(help="Kinds of tensors followed. Default: parameters.")] = None,
+    series: Annotated[
+        str | None, typer.Option(help="Series of checkpoints, by name or glob. Default: longest.")
+    ] = None,
     annotate: Annotated[Level | None, typer.Option(help="What is written to the runs. Default: full.")] = None,
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow's address. Default: MLFLOW_TRACKING_URI.")] = None,
     max_disk: Annotated[str | None, typer.Option(help="Room for downloads in flight. Default: 20GB.")] = None,
@@ -98,6 +101,7 @@ def audit(  # noqa: PLR0913, PLR0917 - one parameter a flag; typer fills them by
         device=device and device.value,
         metric=metric,
         include=include,
+        series=series,
         annotate=annotate and annotate.value,
         tracking_uri=tracking_uri,
         max_disk=max_disk,

@@ -92,10 +92,11 @@ def decide(scope: Scope, run: TrackedRun) -> Decision:
 
     Raises:
         NoStepError: The run has checkpoints, the step of none can be told, and the store does not know it yet.
+        NotFoundError: The run has checkpoints, and no series has the name asked for.
         TransientError: The tracker did not answer.
     """
     try:
-        listing = scope.tracker.checkpoints(run)
+        listing = scope.tracker.checkpoints(run, scope.settings.series)
     except NoStepError as error:
         if scope.stored(run, NO_FINGERPRINT) is None:
             raise

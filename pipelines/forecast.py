@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from integrations.locate import locate
-from integrations.tracker import CheckpointRef, TrackedRun
+from integrations.tracker import CheckpointListing, CheckpointRef, OtherSeries, TrackedRun
 from pipelines.decisions import Action, Decision, Scope, decide
 from pipelines.fetching import bytes_to_read, plan_segments
 from pipelines.settings import AuditSettings
@@ -61,6 +61,8 @@ class RunForecast:
 
     `seconds` counts fetching and reading one after the other: an upper estimate. `enough_lags` is set where the store
     holds the run's inner products, but not up to the lags asked for: with these lags, what it knows is not read again.
+    `series` is the series of checkpoints that would be followed, `step_source` how its steps were found, and
+    `other_series` what the run offers besides.
     """
 
     run_name: str
@@ -74,6 +76,9 @@ class RunForecast:
     seconds: float = 0.0
     written_back: str = "nothing"
     enough_lags: int | None = None
+    series: str | None = None
+    step_source: str | None = None
+    other_series: tuple[OtherSeries, ...] = ()
     error: str | None = None
 
     @property
@@ -137,6 +142,9 @@ class Forecast:
                 "run": run.run_name,
                 "would": run.would,
                 "checkpoints": str(run.checkpoints),
+                "series": run.series or "-",
+                "step from": run.step_source or "-",
+                "other series": ", ".join(f"{other.name} ({other.checkpoints})" for other in run.other_series) or "-",
                 "to fetch": size_text(run.bytes_to_fetch),
                 "to read": size_text(run.bytes_to_read),
                 "requests": str(run.requests),
@@ -211,7 +219,7 @@ def _forecast_run(scope: Scope, run: TrackedRun, rate: float) -> RunForecast:
         run.key.run_name,
         run.key.run_id,
         decision.action,
-        checkpoints=len(decision.listing.checkpoints),
+        **_chosen(decision.listing),
         requests=0 if scope.tracker.capabilities.local_checkpoints or not writes else WRITING_REQUESTS[level],
         written_back=WRITTEN_BACK[level] if writes else "nothing",
         error=decision.known_error,
@@ -227,7 +235,7 @@ def _forecast_audit(scope: Scope, run: TrackedRun, decision: Decision, rate: flo
         run.key.run_name,
         run.key.run_id,
         decision.action,
-        checkpoints=len(decision.listing.checkpoints),
+        **_chosen(decision.listing),
         new_checkpoints=decision.new_checkpoints if decision.action == "extend" else 0,
         bytes_to_fetch=to_fetch,
         bytes_to_read=to_read,
@@ -236,6 +244,15 @@ def _forecast_audit(scope: Scope, run: TrackedRun, decision: Decision, rate: flo
         written_back=WRITTEN_BACK[settings.annotate],
         enough_lags=decision.enough_lags,
     )
+
+
+def _chosen(listing: CheckpointListing) -> dict[str, Any]:
+    return {
+        "checkpoints": len(listing.checkpoints),
+        "series": listing.series,
+        "step_source": listing.step_source,
+        "other_series": listing.others,
+    }
 
 
 def _bytes(scope: Scope, refs: Sequence[CheckpointRef], lags: int) -> tuple[int, int]:

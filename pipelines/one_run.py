@@ -48,7 +48,13 @@ def audit_one(job: Job, run: TrackedRun) -> RunResult:
         raise
     listing = decision.listing
     result = RunResult(
-        run.key.run_name, run.key.run_id, "unchanged", checkpoints=len(listing.checkpoints), warnings=listing.warnings
+        run.key.run_name,
+        run.key.run_id,
+        "unchanged",
+        checkpoints=len(listing.checkpoints),
+        series=listing.series,
+        step_source=listing.step_source,
+        warnings=listing.warnings,
     )
     if decision.action == "report_no_checkpoints":
         return replace(result, outcome="no_checkpoints")
@@ -137,6 +143,8 @@ def _provenance(run: TrackedRun, decision: Decision, costs: Costs) -> Provenance
         decision.fingerprint,
         run.state,
         run.url,
+        series=decision.listing.series,
+        step_source=decision.listing.step_source,
         warnings=decision.listing.warnings,
         bytes_read=costs.bytes_read,
         seconds_fetch=costs.seconds_fetch,

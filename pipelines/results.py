@@ -22,6 +22,8 @@ class RunResult:
             annotations, from the stored tables), `unchanged` (nothing was fetched or written), `no_checkpoints` (there
             is nothing to audit), `partial` (audited, but some groups end early, see `error`) or `failed`.
         checkpoints: Checkpoints that the run has.
+        series: The series of checkpoints that was followed, of those that the run offers.
+        step_source: How the training steps of its checkpoints were found.
         new_checkpoints: Those by which the audit in the store was extended.
         regime: Regime of group total in the last full window, where the run was audited.
         bytes_fetched: Bytes copied to this machine's disk.
@@ -36,6 +38,8 @@ class RunResult:
     run_id: str
     outcome: Outcome
     checkpoints: int = 0
+    series: str | None = None
+    step_source: str | None = None
     new_checkpoints: int = 0
     regime: str | None = None
     transitions: int = 0

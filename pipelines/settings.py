@@ -50,6 +50,9 @@ class AuditSettings(BaseSettings):
     include: Annotated[tuple[Kind, ...], NoDecode] = Field(
         ("parameters",), description=f"one or more of {', '.join(KINDS)}, separated by commas"
     )
+    series: str | None = Field(
+        None, min_length=1, description="a series of checkpoints: its name, or a glob on it such as `model:*`"
+    )
     annotate: Literal["none", "summary", "full"] = Field("full", description="none, summary or full")
     workers: int = Field(1, ge=1, le=64, description="a whole number of runs at once, 1 to 64")
     max_disk: ByteSize = Field(ByteSize(20_000_000_000), gt=0, description="a size such as 20GB or 500MiB")

@@ -29,12 +29,15 @@ from spectral_edge.windows import Windows, windows
 class Provenance:
     """Where a run's checkpoints came from and what bringing them cost.
 
-    `fingerprint` is the hash of the checkpoints' ids, sizes and digests; times are seconds, `bytes_read` bytes.
+    `fingerprint` is the hash of the checkpoints' ids, sizes and digests; `series` names them among what the run offers,
+    `step_source` says how their training steps were found; times are seconds, `bytes_read` bytes.
     """
 
     fingerprint: str
     state: str
     url: str
+    series: str | None = None
+    step_source: str | None = None
     warnings: tuple[str, ...] = ()
     bytes_read: int = 0
     seconds_fetch: float = 0.0
@@ -264,6 +267,8 @@ def _run_row(stamp: Mapping[str, Any], provenance: Provenance, settings: Setting
     return dict(stamp) | {
         "state": provenance.state,
         "url": provenance.url,
+        "series": provenance.series,
+        "step_source": provenance.step_source,
         "fingerprint": provenance.fingerprint,
         "settings": settings.as_json(),
         "seconds_fetch": provenance.seconds_fetch,

@@ -61,6 +61,8 @@ def analyse(
         fingerprint=_fingerprint(checkpoints),
         state="unknown",
         url=root.resolve().as_uri(),
+        series=found.series,
+        step_source=", ".join(sorted({checkpoint.step_source for checkpoint in found.checkpoints})),
         warnings=found.warnings,
         bytes_read=sum(read),
         seconds_gram=time.perf_counter() - started,

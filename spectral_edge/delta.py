@@ -18,7 +18,7 @@ from deltalake.exceptions import CommitFailedError
 from spectral_edge.errors import StoreError, StoreVersionError
 from spectral_edge.store_errors import store_errors
 from spectral_edge.store_location import StoreLocation
-from spectral_edge.tables import SCHEMA_VERSION, SCHEMAS
+from spectral_edge.tables import ADDED_COLUMNS, SCHEMA_VERSION, SCHEMAS
 
 PARTITION: Final = ("tracker", "project_key")
 
@@ -102,11 +102,21 @@ def commit(location: StoreLocation, table: str, change: Callable[[DeltaTable], _
 
 
 def replace(location: StoreLocation, table: str, predicate: str, rows: pa.Table) -> None:
-    """Make `rows` all that satisfies `predicate` in `table`, in one Delta commit."""
+    """Make `rows` all that satisfies `predicate` in `table`, in one Delta commit.
+
+    A table that lacks some of ADDED_COLUMNS gets them; they are null in the rows it has.
+    """
 
     def change(latest: DeltaTable) -> None:
         if rows.num_rows:
-            write_deltalake(latest, rows, mode="overwrite", predicate=predicate, writer_properties=_WRITER)
+            write_deltalake(
+                latest,
+                rows,
+                mode="overwrite",
+                schema_mode="merge" if _lacking(latest, table) else None,
+                predicate=predicate,
+                writer_properties=_WRITER,
+            )
         else:
             latest.delete(predicate, writer_properties=_WRITER)
 
@@ -136,10 +146,14 @@ def compact(location: StoreLocation, table: str) -> None:
 
 
 def scan(delta: DeltaTable, table: str, predicate: str | None = None, columns: Sequence[str] = ()) -> pa.Table:
-    """Rows of `table` that satisfy `predicate`, exactly, in no particular order; all columns unless told."""
+    """Rows of `table` that satisfy `predicate`, exactly, in no particular order; all columns unless told.
+
+    One of ADDED_COLUMNS that the table does not have yet is null.
+    """
     names = list(columns) or SCHEMAS[table].names
     schema = pa.schema([SCHEMAS[table].field(name) for name in names])
-    wanted = ", ".join(f'"{name}"' for name in names)
+    missing = _lacking(delta, table)
+    wanted = ", ".join(f'NULL AS "{name}"' if name in missing else f'"{name}"' for name in names)
     sql = f"SELECT {wanted} FROM {table}" + (f" WHERE {predicate}" if predicate else "")  # noqa: S608 - values are quoted
     with store_errors(delta.table_uri):
         return pa.table(QueryBuilder().register(table, delta).execute(sql)).cast(schema)
@@ -164,6 +178,11 @@ def dataset(location: StoreLocation, delta: DeltaTable, table: str) -> pds.Datas
         for file in files
     ]
     return pds.FileSystemDataset(fragments, SCHEMAS[table], parquet, filesystem)
+
+
+def _lacking(delta: DeltaTable, table: str) -> frozenset[str]:
+    """Those of ADDED_COLUMNS that the table does not have yet."""
+    return ADDED_COLUMNS.get(table, frozenset()) - {field.name for field in delta.schema().fields}
 
 
 def _partition_is(values: Mapping[str, str]) -> pc.Expression:

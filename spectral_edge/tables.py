@@ -15,6 +15,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 SCHEMA_VERSION: Final = 1
+"""Raised when an earlier version would misread the tables. A new column does not raise it: see ADDED_COLUMNS."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,12 @@ RUNS: Final = pa.schema(
         _column("state", _TEXT, "state of the run in its tracker: running, finished, failed, killed, unknown"),
         _column("url", _TEXT, "page or folder of the run"),
         _column("checkpoints", _INT, "checkpoints analysed"),
+        _column("series", _TEXT, "name of the series of checkpoints that was followed; see docs/sources.md"),
+        _column(
+            "step_source",
+            _TEXT,
+            "how its training steps were found: logged_model, metadata, file_name, folder_name, model_name or metric_time; several are separated by commas",
+        ),
         _column("windows", _INT, "full windows analysed per group"),
         _column("step_first", _INT, "training step of the first checkpoint", "optimizer steps"),
         _column("step_last", _INT, "training step of the last checkpoint", "optimizer steps"),
@@ -218,6 +225,10 @@ SCHEMAS: Final[Mapping[str, pa.Schema]] = {
     "gaps": GAPS,
     "transitions": TRANSITIONS,
 }
+
+
+ADDED_COLUMNS: Final[Mapping[str, frozenset[str]]] = {"runs": frozenset({"series", "step_source"})}
+"""Columns that a store of this schema version may lack: they are null there until something is written."""
 
 
 def build(table: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:

@@ -7,48 +7,72 @@ The rules, in order:
    else from a bare number (`model_10.pt`, `10/model.pt`), file before folder. An epoch counts where there is no step.
    A number behind any other word (`gpt-2`) counts only in a series of at least three. A number that is the same in all
    files of a series is not what counts them. Of shards it is the name that they share, and of a folder of
-   torch.distributed.checkpoint the folder's (`step_10/`, `epoch=0-step=8.ckpt/`).
-3. Files whose paths differ in such numbers only form a layout. One layout is the trajectory: one whose suffix says that
+   torch.distributed.checkpoint the folder's (`step_10/`, `epoch=0-step=8.ckpt/`). A step that was recorded beside the
+   weights is taken instead of the name's, see :func:`find_series`.
+3. Files whose paths differ in such numbers only form a series. One series is the trajectory: one whose suffix says that
    it is a model before one of .npz, .npy, .h5, .hdf5 and .tar, which serve for anything; then the one with most steps;
    then safetensors before all others; then by name. All else is left out, with a warning that names it.
-4. Of checkpoints in the layout that tell the same step, the last by name is kept.
+4. Of checkpoints in the series that tell the same step, the last by name is kept.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
-from typing import Final, Literal
 
-from spectral_edge.checkpoints.step_names import Wording, numbers_told, without_numbers
-from spectral_edge.checkpoints.weight_files import (
-    CheckpointFiles,
-    checkpoints_among,
-    listed,
-    serves_for_anything,
-    shown,
-    split_suffix,
-)
+from spectral_edge.checkpoints.layouts import Candidate, FoundCheckpoint, Layout, candidate_of, settled
+from spectral_edge.checkpoints.step_names import Wording
+from spectral_edge.checkpoints.weight_files import checkpoints_among, listed, shown
 from spectral_edge.errors import NoStepError
-
-Source = Literal["file_name", "folder_name"]
-
-_TIERS: Final = ((Wording.STEP, Wording.CHECKPOINT), (Wording.NUMBER,), (Wording.EPOCH,), (Wording.SERIES,))
-_SERIES_LENGTH: Final = 3
-_FOLDER_SUFFIX: Final = ".ckpt"
-"""Lightning gives it to folders too."""
 
 
 @dataclass(frozen=True)
-class FoundCheckpoint:
-    """One checkpoint of a run: `paths` has one entry unless it is sharded; an index or `.metadata` comes last."""
+class FoundSeries:
+    """Checkpoints of one run whose names differ only in their numbers, by strictly increasing step.
 
-    step: int
-    step_source: Source
-    paths: tuple[str, ...]
+    Attributes:
+        name: Their path, with `#` for the numbers.
+        checkpoints: One for each step.
+        warnings: What was left out of the series, and that it counts epochs.
+    """
+
+    name: str
+    checkpoints: tuple[FoundCheckpoint, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FoundFiles:
+    """All that was found among the files of a run.
+
+    Attributes:
+        series: The preferred one first.
+        stepless: The first file of each checkpoint of which no step is known.
+        doubtful: The first file of each other checkpoint whose step no word for step or checkpoint tells: it may be
+            an epoch, or another number.
+        warnings: Incomplete checkpoints.
+    """
+
+    series: tuple[FoundSeries, ...]
+    stepless: tuple[str, ...]
+    doubtful: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    def no_step(self) -> NoStepError:
+        """The error for a run of which no checkpoint tells a step."""
+        return NoStepError(
+            f"none of the run's {len(self.stepless)} checkpoints tells its training step: {listed(self.stepless)}.",
+            next_step="name them by step, for example `step_000100.pt`, `model-step=100.ckpt` or `checkpoint-100/`.",
+        )
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Warnings that name what belongs to no series."""
+        if not self.stepless:
+            return self.warnings
+        return (*self.warnings, f"left out, the name tells no step: {listed(self.stepless)}")
 
 
 @dataclass(frozen=True)
@@ -57,35 +81,29 @@ class FoundTrajectory:
 
     checkpoints: tuple[FoundCheckpoint, ...]
     warnings: tuple[str, ...] = ()
+    series: str | None = None
+    """The name of the series that was taken; None where there is none."""
 
 
-_Teller = tuple[Wording, int]
-"""How and where a path tells a number: 0 is the file's name, 1 the nearest folder's."""
+def find_series(paths: Iterable[str], recorded: Mapping[str, int] | None = None) -> FoundFiles:
+    """Every series among `paths`, all files of one run (relative, POSIX), by the rules in this module's docstring.
 
-
-@dataclass(frozen=True)
-class _Candidate:
-    """One checkpoint before its step is settled: the numbers its path tells, the preferred first, and its layout."""
-
-    paths: tuple[str, ...]
-    told: dict[_Teller, int]
-    layout: str
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """The checkpoints of one layout by step, repeated steps included, and by what word the step is told."""
-
-    name: str
-    wording: Wording
-    checkpoints: tuple[FoundCheckpoint, ...]
-
-    @property
-    def preference(self) -> tuple[bool, int, bool, str]:
-        """Sorts the layout to be taken to the front."""
-        _, suffix = split_suffix(self.name)
-        steps = {found.step for found in self.checkpoints}
-        return serves_for_anything(suffix), -len(steps), suffix != ".safetensors", self.name
+    Args:
+        paths: Names of files.
+        recorded: The training step of a checkpoint that was written down beside it, by the name of its first file.
+            It counts in a series of which all checkpoints have one, no two the same.
+    """
+    every = sorted(set(paths), key=lambda path: (_natural(path), path))  # `step_03` and `step_3` are a tie
+    files, warnings = checkpoints_among(every)
+    candidates = [candidate_of(each) for each in files]
+    members: dict[str, list[Candidate]] = defaultdict(list)
+    for candidate in candidates:
+        members[candidate.layout].append(candidate)
+    layouts = {name: settled(name, same, recorded or {}) for name, same in members.items()}
+    preferred = sorted((layout for layout in layouts.values() if layout), key=lambda layout: layout.preference)
+    stepless = tuple(candidate.paths[0] for candidate in candidates if layouts[candidate.layout] is None)
+    doubtful = tuple(found.paths[0] for layout in preferred if not layout.is_sure for found in layout.checkpoints)
+    return FoundFiles(tuple(map(_series, preferred)), stepless, doubtful, tuple(warnings))
 
 
 def find_trajectory(paths: Iterable[str]) -> FoundTrajectory:
@@ -94,87 +112,28 @@ def find_trajectory(paths: Iterable[str]) -> FoundTrajectory:
     Raises:
         NoStepError: There are checkpoint files, and none tells a step.
     """
-    every = sorted(set(paths), key=lambda path: (_natural(path), path))  # `step_03` and `step_3` are a tie
-    found, warnings = checkpoints_among(every)
-    candidates = [_candidate(files) for files in found]
-    members: dict[str, list[_Candidate]] = defaultdict(list)
-    for candidate in candidates:
-        members[candidate.layout].append(candidate)
-    settled = {name: _settled(name, same) for name, same in members.items()}
-    layouts = sorted((layout for layout in settled.values() if layout), key=lambda layout: layout.preference)
-    stepless = [candidate.paths[0] for candidate in candidates if settled[candidate.layout] is None]
-    if stepless and not layouts:
-        raise NoStepError(
-            f"none of the run's {len(stepless)} checkpoints tells its training step: {listed(stepless)}.",
-            next_step="name them by step, for example `step_000100.pt`, `model-step=100.ckpt` or `checkpoint-100/`.",
-        )
-    if stepless:
-        warnings.append(f"left out, the name tells no step: {listed(stepless)}")
-    if not layouts:
-        return FoundTrajectory((), tuple(warnings))
-    chosen, *others = layouts
-    warnings += [
-        f"left out, not named like {shown(chosen.name)}: {listed([found.paths[0] for found in layout.checkpoints])}"
-        for layout in others
-    ]
-    if chosen.wording is Wording.EPOCH:
-        warnings.append(f"steps are counted in epochs: {shown(chosen.name)} tells no optimizer step")
-    return FoundTrajectory(_without_repeats(chosen, warnings), tuple(warnings))
+    found = find_series(paths)
+    if not found.series:
+        if found.stepless:
+            raise found.no_step()
+        return FoundTrajectory((), found.warnings)
+    chosen, *others = found.series
+    passed_over = (
+        f"left out, not named like {shown(chosen.name)}: {listed([each.paths[0] for each in series.checkpoints])}"
+        for series in others
+    )
+    return FoundTrajectory(chosen.checkpoints, (*found.left_out, *passed_over, *chosen.warnings), chosen.name)
 
 
-def _candidate(files: CheckpointFiles) -> _Candidate:
-    told, layout = _told(files.whole)
-    return _Candidate(files.paths, told, layout)
+def _series(layout: Layout) -> FoundSeries:
+    warnings = []
+    if layout.wording is Wording.EPOCH:
+        warnings.append(f"steps are counted in epochs: {shown(layout.name)} tells no optimizer step")
+    checkpoints = _without_repeats(layout, warnings)
+    return FoundSeries(layout.name, checkpoints, tuple(warnings))
 
 
-def _told(path: PurePosixPath) -> tuple[dict[_Teller, int], str]:
-    """The numbers that count for `path`, in order of preference, and the path with those parts' numbers taken out."""
-    stem, suffix = split_suffix(path.name)
-    parts = [stem, *(folder.removesuffix(_FOLDER_SUFFIX) for folder in reversed(path.parts[:-1]))]
-    told = [numbers_told(part) for part in parts]
-    counting = _counting({wording for numbers in told for wording in numbers})
-    kept = [
-        {
-            wording: number
-            for wording, number in numbers.items()
-            if wording in counting or (place == 0 and wording is Wording.NUMBER)
-        }
-        for place, numbers in enumerate(told)
-    ]
-    layout = [without_numbers(part) if numbers else part for part, numbers in zip(parts, kept, strict=True)]
-    preferred: dict[_Teller, int] = {
-        (wording, place): numbers[wording]
-        for tier in _TIERS
-        for place, numbers in enumerate(kept)
-        for wording in tier
-        if wording in numbers
-    }
-    return preferred, "/".join(reversed(layout)) + suffix
-
-
-def _counting(wordings: set[Wording]) -> set[Wording]:
-    """Which wordings may tell the step of a path that has these; a folder's bare number not beside a word for step."""
-    if wordings & {Wording.STEP, Wording.CHECKPOINT}:
-        return {Wording.STEP, Wording.CHECKPOINT, Wording.EPOCH}
-    if wordings & {Wording.NUMBER, Wording.EPOCH}:
-        return {Wording.NUMBER, Wording.EPOCH}
-    return {Wording.SERIES}
-
-
-def _settled(name: str, members: Sequence[_Candidate]) -> _Layout | None:
-    """The layout's steps: by the first teller whose number is not the same in all; None when nothing tells."""
-    shared = [teller for teller in members[0].told if all(teller in member.told for member in members)]
-    values = {teller: {member.told[teller] for member in members} for teller in shared}
-    usable = [teller for teller in shared if teller[0] is not Wording.SERIES or len(values[teller]) >= _SERIES_LENGTH]
-    if not usable:
-        return None
-    teller = next((teller for teller in usable if len(values[teller]) > 1), usable[0])
-    source: Source = "file_name" if teller[1] == 0 else "folder_name"
-    found = [FoundCheckpoint(member.told[teller], source, member.paths) for member in members]
-    return _Layout(name, teller[0], tuple(sorted(found, key=lambda each: each.step)))
-
-
-def _without_repeats(layout: _Layout, warnings: list[str]) -> tuple[FoundCheckpoint, ...]:
+def _without_repeats(layout: Layout, warnings: list[str]) -> tuple[FoundCheckpoint, ...]:
     """One checkpoint a step, the last by name; the others are named in `warnings`."""
     by_step: dict[int, list[FoundCheckpoint]] = defaultdict(list)
     for found in layout.checkpoints:

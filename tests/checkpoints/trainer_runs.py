@@ -29,7 +29,9 @@ def note(live: Path, step: int, model: torch.nn.Module) -> None:
     save_file({name.replace(".default.", "."): value for name, value in trained.items()}, live / f"{step}.safetensors")
 
 
-class _NoteOnSave(TrainerCallback):  # type: ignore[misc]
+class NoteOnSave(TrainerCallback):  # type: ignore[misc]
+    """Writes the weights down whenever Hugging Face's Trainer saves them."""
+
     def __init__(self, live: Path) -> None:
         self._live = live
 
@@ -37,7 +39,8 @@ class _NoteOnSave(TrainerCallback):  # type: ignore[misc]
         note(self._live, state.global_step, model)
 
 
-def _gpt2() -> torch.nn.Module:
+def tiny_gpt2() -> torch.nn.Module:
+    """A language model of a few thousand parameters."""
     torch.manual_seed(0)
     return GPT2LMHeadModel(GPT2Config(vocab_size=32, n_positions=8, n_embd=16, n_layer=2, n_head=2))
 
@@ -55,28 +58,32 @@ def _train(model: torch.nn.Module, folder: Path, live: Path) -> Trainer:
         dataloader_pin_memory=False,
     )
     rows = [{"input_ids": row, "labels": row} for row in TOKENS]
-    trainer = Trainer(model=model, args=arguments, train_dataset=rows, callbacks=[_NoteOnSave(live)])
+    trainer = Trainer(model=model, args=arguments, train_dataset=rows, callbacks=[NoteOnSave(live)])
     trainer.train()
     return trainer
 
 
 def trainer(folder: Path, live: Path) -> None:
-    _train(_gpt2(), folder, live).save_model(str(folder))  # and the last weights beside the checkpoints, as scripts do
+    _train(tiny_gpt2(), folder, live).save_model(
+        str(folder)
+    )  # and the last weights beside the checkpoints, as scripts do
 
 
 def trainer_adapters(folder: Path, live: Path) -> None:
-    _train(get_peft_model(_gpt2(), LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True)), folder, live)
+    _train(get_peft_model(tiny_gpt2(), LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True)), folder, live)
 
 
 def pretrained_shards(folder: Path, live: Path) -> None:
-    model: Any = _gpt2()
+    model: Any = tiny_gpt2()
     for step in range(1, STEPS + 1):
         model.transformer.wte.weight.data += 1
         model.save_pretrained(folder / f"checkpoint-{step}", max_shard_size="10KB")
         note(live, step, model)
 
 
-class _Lit(pytorch_lightning.LightningModule):
+class Lit(pytorch_lightning.LightningModule):
+    """A small module that writes its weights down whenever Lightning saves them."""
+
     def __init__(self, live: Path) -> None:
         super().__init__()
         self.net = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3), torch.nn.Linear(3, 1))
@@ -105,7 +112,7 @@ def lightning(folder: Path, live: Path) -> None:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    loop.fit(_Lit(live), DataLoader(torch.randn(8, 4), batch_size=2))
+    loop.fit(Lit(live), DataLoader(torch.randn(8, 4), batch_size=2))
 
 
 def imagenet(folder: Path, live: Path) -> None:

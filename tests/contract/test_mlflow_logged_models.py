@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import torch
 from labs import Lab, Logged, MlflowLab, save, small_model, trained
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
-from integrations.tracker import Selection
+from integrations.tracker import OtherSeries, Selection
 from spectral_edge.checkpoints import open_checkpoint
 
 
@@ -117,9 +119,10 @@ def test_the_longer_of_models_and_artifacts_is_taken_and_the_other_named(lab: Ml
             log_model(lab, project, run_id, "ckpt", step, {"state_dict.pth": weights(lab, step, ".pth")})
     listings = {run.key.run_name: lab.tracker.checkpoints(run) for run in lab.tracker.runs(project)}
     assert [ref.step for ref in listings["artifacts win"].checkpoints] == [1, 2, 3]
-    assert "the logged models named like ckpt also holds 2" in "\n".join(listings["artifacts win"].warnings)
+    assert listings["artifacts win"].series == "checkpoints/step_#.safetensors"
+    assert "the series `model:ckpt` also holds 2 checkpoints" in "\n".join(listings["artifacts win"].warnings)
     assert [ref.step for ref in listings["models win"].checkpoints] == [10, 20]
-    assert "the run's artifacts also holds 2" in "\n".join(listings["models win"].warnings)
+    assert "`checkpoints/step_#.safetensors` also holds 2 check" in "\n".join(listings["models win"].warnings)
 
 
 def test_two_families_of_models_are_not_mixed(lab: MlflowLab) -> None:
@@ -130,7 +133,46 @@ def test_two_families_of_models_are_not_mixed(lab: MlflowLab) -> None:
             log_model(lab, project, run_id, name, step, {"model.safetensors": weights(lab, step)})
     listing = lab.tracker.checkpoints(lab.run(project))
     assert [ref.name for ref in listing.checkpoints] == ["generator/model.safetensors"] * 3
-    assert "critic" in "\n".join(listing.warnings)
+    assert (listing.series, listing.others) == ("model:generator", (OtherSeries("model:critic", 2),))
+    other = lab.tracker.checkpoints(lab.run(project), "model:crit*")
+    assert [ref.name for ref in other.checkpoints] == ["critic/model.safetensors"] * 2
+    assert (other.others, other.warnings) == ((OtherSeries("model:generator", 3),), ())
+
+
+def test_models_that_tell_their_step_in_a_record_only(lab: MlflowLab) -> None:
+    project = lab.project()
+    run_id = lab.log(project, Logged("run"))
+    for number, step in enumerate((40, 80, 120)):
+        state = json.dumps({"global_step": step}).encode()
+        files = {"artifacts/out/model.safetensors": weights(lab, step), "artifacts/out/trainer_state.json": state}
+        log_model(lab, project, run_id, f"epoch_{number}", 0, files)
+    listing = lab.tracker.checkpoints(lab.run(project))
+    assert [(ref.step, ref.step_source) for ref in listing.checkpoints] == [(s, "metadata") for s in (40, 80, 120)]
+    assert (listing.series, listing.warnings) == ("model:epoch_#", ())
+
+
+@pytest.mark.parametrize("epochs", [False, True])
+def test_metrics_tell_the_step_only_where_all_agree(epochs: bool, make_lab: Callable[[str], Lab]) -> None:
+    lab = make_lab("mlflow-sqlite")
+    assert isinstance(lab, MlflowLab)
+    project = lab.project()
+    run_id = lab.log(project, Logged("run"))
+    content = {"model.safetensors": weights(lab, 1)}
+    for epoch, step in enumerate((100, 200, 300)):
+        lab.client.log_metric(run_id, "loss", 0.5, step=step)
+        lab.client.log_metric(run_id, "system/cpu", 0.5, step=epoch)  # as MLflow counts its own measurements
+        if epochs:
+            lab.client.log_metric(run_id, "accuracy", 0.5, step=epoch)
+        time.sleep(0.002)  # times are whole milliseconds
+        log_model(lab, project, run_id, "model", 0, content)
+    listing = lab.tracker.checkpoints(lab.run(project))
+    told = [(ref.step, ref.step_source) for ref in listing.checkpoints]
+    if epochs:
+        assert told == [(0, "logged_model")]
+        assert "a later model has the same step" in "\n".join(listing.warnings)
+    else:
+        assert told == [(step, "metric_time") for step in (100, 200, 300)]
+        assert "no step was logged with the 3 models named like `model`" in "\n".join(listing.warnings)
 
 
 @pytest.mark.filterwarnings("ignore:.*type hint is inferred as AnyType:UserWarning")  # mlflow.pyfunc on import

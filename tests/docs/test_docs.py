@@ -11,6 +11,7 @@ import pytest
 from spectral_edge.errors import SpectralEdgeError, TerminalError, TransientError
 from spectral_edge.query import query
 from spectral_edge.store import Store
+from tests.contract.layouts import matrix
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -62,6 +63,12 @@ def test_troubleshooting_tells_what_to_do_about_every_error() -> None:
 def classes(base: type[SpectralEdgeError]) -> set[type[SpectralEdgeError]]:
     """`base` and all that inherit from it."""
     return {base}.union(*(classes(kind) for kind in base.__subclasses__()))
+
+
+def test_the_matrix_of_layouts_is_that_of_the_tests() -> None:
+    page = (ROOT / "docs/checkpoint-layouts.md").read_text()
+    table = "".join(line for line in page.splitlines(keepends=True) if line.startswith("|"))
+    assert table == f"{matrix()}\n", f"write into the page:\n{matrix()}"
 
 
 def test_sql_in_the_documentation_is_answered(tmp_path: Path) -> None:

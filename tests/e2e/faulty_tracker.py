@@ -18,7 +18,7 @@ class FaultyTracker(FolderTracker):
     def __init__(self) -> None:
         self.asked: Counter[str] = Counter()
 
-    def checkpoints(self, run: TrackedRun) -> CheckpointListing:
+    def checkpoints(self, run: TrackedRun, series: str | None = None) -> CheckpointListing:
         name = run.key.run_name
         self.asked[name] += 1
         if name == "always_busy" or (name == "busy_once" and self.asked[name] == 1):
@@ -27,7 +27,7 @@ class FaultyTracker(FolderTracker):
             raise AccessDeniedError(f"answered 403 to question {self.asked[name]}.", run=name)
         if name == "defect":
             raise KeyError("a defect of ours")
-        return super().checkpoints(run)
+        return super().checkpoints(run, series)
 
 
 if __name__ == "__main__":

@@ -58,6 +58,7 @@ WRONG: Mapping[str, object] = {
     "max_disk": "20 parsecs",
     "store": "",
     "metric": "",
+    "series": "",
 }
 
 

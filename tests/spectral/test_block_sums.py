@@ -109,7 +109,6 @@ class TestWorkspace:
         exact = band_of(update_matrix(states[:5], ["a", "b", "c"]), 6).values
         np.testing.assert_allclose(workspace.sums(fewer, chunk).values, exact, rtol=1e-12, atol=1e-12)
 
-
     def test_a_file_that_loses_bytes_while_it_is_read_is_an_error_with_its_name(self, tmp_path: Path) -> None:
         rows, _ = self._rows(tmp_path, torch.float32, 0)
         workspace = Workspace(12, 20_000, torch.device("cpu"), compiled=True)

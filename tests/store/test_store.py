@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from audits import assert_same, audit, canonical, key_of, raw
 from deltalake import write_deltalake
 
 from spectral_edge import delta
 from spectral_edge.errors import UsageError
+from spectral_edge.query import query
 from spectral_edge.store import AuditState, Store
 from spectral_edge.store_location import StoreLocation
-from spectral_edge.tables import SCHEMAS, audit_id
+from spectral_edge.tables import ADDED_COLUMNS, SCHEMAS, audit_id
 
 DETAILS = ("inner_products", "gaps", "transitions")
 
@@ -131,6 +133,33 @@ def test_datasets_show_all_committed_rows_lazily(root: str) -> None:
         "transitions": 4,
     }
     assert found["gaps"].schema == SCHEMAS["gaps"]
+
+
+def test_a_store_from_before_a_column_is_read_and_written(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as earlier:
+        for table, names in ADDED_COLUMNS.items():
+            fields = [field for field in SCHEMAS[table] if field.name not in names]
+            earlier.setitem(SCHEMAS, table, pa.schema(fields))  # type: ignore[arg-type]
+        old = audit(key_of("old"))
+        Store.open(root).write_run(old)
+    store = Store.open(root, create=False)
+    assert_same(store.read_run(old.key), audit(key_of("old")))
+    assert query(store, "select series, step_source from runs").to_pylist() == [{"series": None, "step_source": None}]
+    new = audit(key_of("new"))
+    new = replace(new, runs=with_column(new.runs, "series", "step_#.pt"))
+    store.write_run(new)
+    assert_same(store.read_run(new.key), new)
+    assert_same(store.read_run(old.key), audit(key_of("old")))
+    store.write_run(replace(old, runs=with_column(audit(key_of("old")).runs, "series", "model:#")))
+    rows = query(store, "select run_id, series from runs order by run_id").to_pylist()
+    assert rows == [{"run_id": "new", "series": "step_#.pt"}, {"run_id": "old", "series": "model:#"}]
+    assert query(store, "select count(*) as n from gaps").to_pylist() == [{"n": old.gaps.num_rows + new.gaps.num_rows}]
+
+
+def with_column(rows: pa.Table, name: str, value: str) -> pa.Table:
+    """`rows` with one value in all of a column."""
+    place = rows.schema.get_field_index(name)
+    return rows.set_column(place, rows.schema.field(place), pa.array([value] * len(rows)))
 
 
 def test_compacting_keeps_every_row(root: str) -> None:

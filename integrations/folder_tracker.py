@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -22,13 +23,14 @@ from integrations.tracker import (
     CheckpointFile,
     CheckpointListing,
     CheckpointRef,
+    Criteria,
     RetractReceipt,
     Selection,
     TrackedRun,
     WriteReceipt,
 )
 from spectral_edge.checkpoints import find_trajectory
-from spectral_edge.errors import FetchInterruptedError, NoStepError, NotFoundError
+from spectral_edge.errors import FetchInterruptedError, NoStepError, NotFoundError, UsageError
 from spectral_edge.series import MetricSeries
 from spectral_edge.tables import RunKey
 
@@ -47,14 +49,15 @@ class FolderTracker:
 
     def runs(self, selection: Selection) -> Iterator[TrackedRun]:
         """The runs in or below the folder `selection.container`, by path."""
-        runs = [self._tracked(folder) for folder in run_folders(Path(selection.container).expanduser())]
-        if not selection.run_ids:
-            return iter(runs)
-        by_id = {run.key.run_id: run for run in runs}
+        require_told_by_folders(selection.criteria)
+        folders = run_folders(Path(selection.container).expanduser())
+        runs = {run.key.run_id: run for run in map(self._tracked, folders)}
         for run_id in selection.run_ids:
-            if run_id not in by_id:
+            if run_id not in runs:
                 raise NotFoundError("no such run.", run=run_id, file=selection.container)
-        return iter([by_id[run_id] for run_id in selection.run_ids])
+        named = [runs[run_id] for run_id in selection.run_ids or runs]
+        since = selection.criteria.since
+        return iter([run for run in named if since is None or _is_written_since(_folder_of(run), since)])
 
     def checkpoints(self, run: TrackedRun) -> CheckpointListing:
         """The checkpoints in the run's folder. Warnings tell of files left out and of broken rows of its metrics."""
@@ -113,6 +116,29 @@ class FolderTracker:
             tags={},
             url=folder.as_uri(),
         )
+
+
+def require_told_by_folders(criteria: Criteria) -> None:
+    """Refuse what folders cannot tell.
+
+    Raises:
+        UsageError: `criteria` asks for a filter, or for a state.
+    """
+    asked = [f"`{name}`" for name, value in (("filter", criteria.filter), ("state", criteria.states)) if value]
+    if asked:
+        raise UsageError(
+            f"{' and '.join(asked)} cannot be applied to dir: sources: a folder tells no state of its run, and has no "
+            "language for filters.",
+            next_step="name the folders that are wanted, or select by age with `since`.",
+        )
+
+
+def _is_written_since(folder: Path, since: datetime) -> bool:
+    """Whether the newest of the run's files is that new. One that has just gone is left to whoever reads the run."""
+    try:
+        return any((folder / path).stat().st_mtime >= since.timestamp() for path in run_files(folder))
+    except OSError:
+        return True
 
 
 def _folder_of(run: TrackedRun) -> Path:

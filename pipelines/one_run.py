@@ -48,7 +48,12 @@ def audit_one(job: Job, run: TrackedRun) -> RunResult:
         raise
     listing = decision.listing
     result = RunResult(
-        run.key.run_name, run.key.run_id, "unchanged", checkpoints=len(listing.checkpoints), warnings=listing.warnings
+        run.key.run_name,
+        run.key.run_id,
+        "unchanged",
+        checkpoints=len(listing.checkpoints),
+        warnings=listing.warnings,
+        project=run.key.project,
     )
     if decision.action == "report_no_checkpoints":
         return replace(result, outcome="no_checkpoints")

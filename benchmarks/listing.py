@@ -17,6 +17,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +126,11 @@ def listings(uri: str, source: str, chosen: Mapping[str, Criteria]) -> list[Trac
         tracker, selection = locate(source, tracking_uri=uri, criteria=criteria)
         return list(tracker.runs(selection))
 
+    def count(criteria: Criteria) -> int:
+        return len(listed(criteria))
+
     for name, criteria in chosen.items():
-        line(f"list {source}, {name}", lambda criteria=criteria: len(listed(criteria)), rounds=3)
+        line(f"list {source}, {name}", partial(count, criteria), rounds=3)
     return listed(Criteria())
 
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -25,12 +26,13 @@ from integrations.tracker import (
     CheckpointFile,
     CheckpointListing,
     CheckpointRef,
+    Criteria,
     RetractReceipt,
     Selection,
     TrackedRun,
     WriteReceipt,
 )
-from spectral_edge.errors import FetchInterruptedError, NotFoundError
+from spectral_edge.errors import FetchInterruptedError, NotFoundError, UsageError
 from spectral_edge.series import MetricSeries
 from spectral_edge.tables import RunKey
 
@@ -49,14 +51,15 @@ class FolderTracker:
 
     def runs(self, selection: Selection) -> Iterator[TrackedRun]:
         """The runs in or below the folder `selection.container`, by path."""
-        runs = [self._tracked(folder) for folder in run_folders(Path(selection.container).expanduser())]
-        if not selection.run_ids:
-            return iter(runs)
-        by_id = {run.key.run_id: run for run in runs}
+        require_told_by_folders(selection.criteria)
+        folders = run_folders(Path(selection.container).expanduser())
+        runs = {run.key.run_id: run for run in map(self._tracked, folders)}
         for run_id in selection.run_ids:
-            if run_id not in by_id:
+            if run_id not in runs:
                 raise NotFoundError("no such run.", run=run_id, file=selection.container)
-        return iter([by_id[run_id] for run_id in selection.run_ids])
+        named = [runs[run_id] for run_id in selection.run_ids or runs]
+        since = selection.criteria.since
+        return iter([run for run in named if since is None or _is_written_since(_folder_of(run), since)])
 
     def checkpoints(self, run: TrackedRun, series: str | None = None) -> CheckpointListing:
         """The checkpoints in the run's folder. Warnings tell of files left out and of broken rows of its metrics."""
@@ -114,6 +117,29 @@ class FolderTracker:
             tags={},
             url=folder.as_uri(),
         )
+
+
+def require_told_by_folders(criteria: Criteria) -> None:
+    """Refuse what folders cannot tell.
+
+    Raises:
+        UsageError: `criteria` asks for a filter, or for a state.
+    """
+    asked = [f"`{name}`" for name, value in (("filter", criteria.filter), ("state", criteria.states)) if value]
+    if asked:
+        raise UsageError(
+            f"{' and '.join(asked)} cannot be applied to dir: sources: a folder tells no state of its run, and has no "
+            "language for filters.",
+            next_step="name the folders that are wanted, or select by age with `since`.",
+        )
+
+
+def _is_written_since(folder: Path, since: datetime) -> bool:
+    """Whether the newest of the run's files is that new. One that has just gone is left to whoever reads the run."""
+    try:
+        return any((folder / path).stat().st_mtime >= since.timestamp() for path in run_files(folder))
+    except OSError:
+        return True
 
 
 def _folder_of(run: TrackedRun) -> Path:

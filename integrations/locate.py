@@ -7,9 +7,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
-from integrations.folder_tracker import FolderTracker
+from integrations.folder_tracker import FolderTracker, require_told_by_folders
 from integrations.mlflow_tracker import MlflowTracker
-from integrations.tracker import Selection, Tracker
+from integrations.selection import Criteria, Selection
+from integrations.tracker import Tracker
 from spectral_edge.errors import UsageError
 
 SCHEMES: Final = {
@@ -19,27 +20,32 @@ SCHEMES: Final = {
 """The known kinds of source and how each is written."""
 
 _RUN_ID: Final = re.compile(r"(?P<experiment>.+)/(?P<run_id>[0-9a-f]{32})")  # experiment names may hold slashes
+_ANY: Final = Criteria()
 
 
-def locate(source: str, *, tracking_uri: str | None = None) -> tuple[Tracker, Selection]:
-    """The tracker that `source` names, and which of its runs.
+def locate(source: str, *, tracking_uri: str | None = None, criteria: Criteria = _ANY) -> tuple[Tracker, Selection]:
+    """The tracker that `source` names, and which of its runs. Nothing is asked of the tracker yet.
 
     Args:
-        source: `mlflow:EXPERIMENT` (by name or id), `mlflow:EXPERIMENT/RUN_ID`, or `dir:PATH`.
+        source: `mlflow:EXPERIMENT` (by name, id or pattern), `mlflow:EXPERIMENT/RUN_ID`, or `dir:PATH`. What ends in a
+            slash and 32 hexadecimal digits names a run; other slashes belong to the experiment's name.
         tracking_uri: For MLflow; None takes MLFLOW_TRACKING_URI, or MLflow's own default.
+        criteria: What the runs must be like.
 
     Raises:
-        UsageError: `source` is not written like that; the message says what was probably meant.
+        UsageError: `source` is not written like that, and the message says what was probably meant; or the tracker
+            cannot tell what `criteria` asks for.
     """
     scheme, colon, rest = source.partition(":")
     if not colon or scheme not in SCHEMES or not rest.strip():
         raise _not_a_source(source)
     if scheme == "dir":
-        return FolderTracker(), Selection(str(Path(rest).expanduser()))
+        require_told_by_folders(criteria)
+        return FolderTracker(), Selection(str(Path(rest).expanduser()), criteria=criteria)
     named = _RUN_ID.fullmatch(rest)
     if named:
-        return MlflowTracker(tracking_uri), Selection(named["experiment"], (named["run_id"],))
-    return MlflowTracker(tracking_uri), Selection(rest)
+        return MlflowTracker(tracking_uri), Selection(named["experiment"], (named["run_id"],), criteria)
+    return MlflowTracker(tracking_uri), Selection(rest, criteria=criteria)
 
 
 def _not_a_source(source: str) -> UsageError:

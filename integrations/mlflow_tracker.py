@@ -16,9 +16,10 @@ from mlflow.entities import Run
 from integrations.mlflow_annotations import METRIC_PREFIX, state_of, write_annotation
 from integrations.mlflow_checkpoints import list_checkpoints
 from integrations.mlflow_connection import MlflowConnection
+from integrations.mlflow_experiments import all_experiments
 from integrations.mlflow_fetch import fetch_checkpoint
 from integrations.mlflow_retract import retract_run
-from integrations.mlflow_runs import all_experiments, selected_runs
+from integrations.mlflow_runs import selected_runs
 from integrations.tracker import (
     Annotation,
     AnnotationState,

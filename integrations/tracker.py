@@ -14,20 +14,23 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
+from integrations.selection import Criteria, RunState, Selection
 from spectral_edge.series import MetricSeries
 from spectral_edge.tables import RunKey
 
-RunState = Literal["running", "finished", "failed", "killed", "unknown"]
 StepSource = Literal["logged_model", "metadata", "file_name", "folder_name", "model_name", "metric_time"]
 """How a training step was found: with the logged model; recorded beside the weights; in a name; or by the time at which
 the run's metrics were logged."""
 
 OUR_NAME: Final = "spectral_edge"
 """Names all that we write to a run: tags `spectral_edge.*`, metrics `spectral_edge/*`, files in `spectral_edge/`."""
+AUDIT_OF: Final = "spectral_edge.audit_of"
+"""Tag of a run that spectral-edge made for results: the id of the run that was audited. Such runs are never audited."""
 OUR_FILES: Final = frozenset({"gaps.parquet", "spectrum.html", "spectrum.png"})
 """Files that an annotation has held in this or an earlier version: what may be deleted again in `spectral_edge/`."""
 
 __all__ = [
+    "AUDIT_OF",
     "OUR_NAME",
     "Annotation",
     "AnnotationState",
@@ -35,6 +38,7 @@ __all__ = [
     "CheckpointFile",
     "CheckpointListing",
     "CheckpointRef",
+    "Criteria",
     "Leftover",
     "MetricPoint",
     "MetricSeries",
@@ -61,14 +65,6 @@ class Capabilities:
     """Takes files."""
     overwrites_metrics: bool
     """A metric written again replaces what was there (False: it becomes a second point)."""
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which runs: `container` is the experiment, project or folder; `run_ids`, where given, narrow it down."""
-
-    container: str
-    run_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -254,9 +250,10 @@ class Tracker(Protocol):
         ...
 
     def runs(self, selection: Selection) -> Iterator[TrackedRun]:
-        """The selected runs that are not deleted, in a stable order.
+        """The selected runs that are not deleted and not of our own making, in a stable order.
 
         Raises:
+            UsageError: The tracker refused the selection's filter, or cannot tell what it asks for.
             NotFoundError: No such experiment, folder or run.
             AccessDeniedError: The tracker refused us.
             TrackerUnavailableError: The tracker did not answer.

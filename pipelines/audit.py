@@ -81,7 +81,10 @@ def audit_project(source: str, settings: AuditSettings) -> AuditSummary | State[
         results = _collect(runs, futures)
     summary = AuditSummary(source, tuple(results[run.key.run_id] for run in runs))
     create_table_artifact(
-        table=[{"run": run.run_name, "outcome": run.outcome, "says": run.line} for run in summary.runs],
+        table=[
+            {"project": run.project, "run": run.run_name, "outcome": run.outcome, "says": run.line}
+            for run in summary.runs
+        ],
         key=ARTIFACT_KEY,
         description=summary.line,
     )
@@ -91,7 +94,7 @@ def audit_project(source: str, settings: AuditSettings) -> AuditSummary | State[
 def prepare(source: str, settings: AuditSettings) -> tuple[Job, list[TrackedRun]]:
     """The runs of `source`, and all that is needed to audit them."""
     device = settings.torch_device()
-    tracker, selection = locate(source, tracking_uri=settings.tracking_address)
+    tracker, selection = locate(source, tracking_uri=settings.tracking_address, criteria=settings.criteria())
     store = Store.open(settings.store)
     if store.location.is_local:
         store.sweep()  # rows of an audit that was killed before it could delete those of the audit before it
@@ -135,4 +138,5 @@ def _result(run: TrackedRun, state: State[Any]) -> RunResult:
         error=f"run {run.key.run_name}: {type(outcome).__name__}: {outcome}. "
         "This is a defect of spectral-edge: please report it with the traceback.",
         traceback="".join(traceback.format_exception(outcome)),
+        project=run.key.project,
     )

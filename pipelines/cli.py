@@ -53,6 +53,15 @@ StoreOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
 SourcesArgument = Annotated[list[str], typer.Argument(help="mlflow:EXPERIMENT or dir:PATH.", metavar="SOURCE...")]
+FilterOption = Annotated[
+    str | None, typer.Option("--filter", help="Only runs that pass this filter of MLflow's search_runs.")
+]
+StateOption = Annotated[
+    str | None, typer.Option(help="Only runs in one of these states: running, finished, failed, killed.")
+]
+SinceOption = Annotated[
+    str | None, typer.Option(help="Only runs that started or ended since: 24h, 7d, or a date such as 2026-01-31.")
+]
 
 
 def _print_version(wanted: bool) -> None:
@@ -73,6 +82,9 @@ def _root(
 @app.command(epilog="Examples: spectral-edge audit mlflow:my-experiment | spectral-edge audit dir:runs --dry-run")
 def audit(  # noqa: PLR0913, PLR0917 - one parameter a flag; typer fills them by name
     sources: SourcesArgument,
+    filter_: FilterOption = None,
+    state: StateOption = None,
+    since: SinceOption = None,
     store: StoreOption = None,
     window: Annotated[int | None, typer.Option(help="Updates in a window, at least 3. Default: 10.")] = None,
     lags: Annotated[int | None, typer.Option(help="Largest lag kept. Default: six windows.")] = None,
@@ -95,6 +107,9 @@ def audit(  # noqa: PLR0913, PLR0917 - one parameter a flag; typer fills them by
     What the store holds already is not read again: a second audit of the same runs fetches and writes nothing.
     """
     settings = load_settings(
+        filter=filter_,
+        state=state,
+        since=since,
         store=store,
         window=window,
         lags=lags,
@@ -163,9 +178,12 @@ def demo(
 @app.command(
     epilog="Examples: spectral-edge retract mlflow:my-experiment --dry-run | spectral-edge retract dir:runs --yes"
 )
-def retract(
+def retract(  # noqa: PLR0913, PLR0917 - as above
     source: Annotated[str, typer.Argument(help="mlflow:EXPERIMENT or dir:PATH.", metavar="SOURCE")],
     run: Annotated[list[str] | None, typer.Option(metavar="ID", help="Only this run. Can be given repeatedly.")] = None,
+    filter_: FilterOption = None,
+    state: StateOption = None,
+    since: SinceOption = None,
     store: StoreOption = None,
     keep_store: Annotated[bool, typer.Option("--keep-store", help="Leave the rows in the store.")] = False,
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow's address. Default: MLFLOW_TRACKING_URI.")] = None,
@@ -178,12 +196,14 @@ def retract(
     Tags, files and our section in the note go; what people wrote stays. MLflow keeps metric points: they are listed.
     Can be repeated, and cut off anywhere.
     """
-    settings = load_settings(store=store, tracking_uri=tracking_uri)
+    settings = load_settings(filter=filter_, state=state, since=since, store=store, tracking_uri=tracking_uri)
     from pipelines.retract import Request  # noqa: PLC0415 - see above
     from pipelines.retract_command import retract_source  # noqa: PLC0415 - see above
 
     where = None if keep_store else settings.store
-    request = Request(source, tuple(run or ()), where, store is not None, settings.tracking_address)
+    request = Request(
+        source, tuple(run or ()), where, store is not None, settings.tracking_address, settings.criteria()
+    )
     raise typer.Exit(retract_source(request, dry_run=dry_run, ask=not yes, as_json=as_json))
 
 

@@ -134,7 +134,8 @@ def _disk(settings: AuditSettings) -> Finding:
 
 
 def _tracker(source: str, settings: AuditSettings) -> Finding:
-    tracker, selection = locate(source, tracking_uri=settings.tracking_address)
+    tracker, selection = locate(source, tracking_uri=settings.tracking_address, criteria=settings.criteria())
     seen = tracker.check()
-    runs = count_text(sum(1 for _ in tracker.runs(selection)), "run")
-    return Finding(source, is_well=True, seen=f"{seen}. {runs} selected.")
+    projects = [run.key.project for run in tracker.runs(selection)]
+    among = f" in {len(set(projects)):,} projects" if len(set(projects)) > 1 else ""
+    return Finding(source, is_well=True, seen=f"{seen}. {count_text(len(projects), 'run')}{among} selected.")

@@ -65,6 +65,7 @@ class RunForecast:
     `other_series` what the run offers besides.
     """
 
+    project: str
     run_name: str
     run_id: str
     action: Action | None
@@ -136,9 +137,11 @@ class Forecast:
 
     @property
     def rows(self) -> list[dict[str, str]]:
-        """One row a run, for people."""
+        """One row a run, for people; with its experiment or folder where there are several."""
+        several = len({run.project for run in self.runs}) > 1
         return [
-            {
+            ({"project": run.project} if several else {})
+            | {
                 "run": run.run_name,
                 "would": run.would,
                 "checkpoints": str(run.checkpoints),
@@ -171,7 +174,7 @@ def forecast(source: str, settings: AuditSettings) -> Forecast:
         NotFoundError: No such experiment or folder.
         TransientError: The tracker did not answer.
     """
-    tracker, selection = locate(source, tracking_uri=settings.tracking_address)
+    tracker, selection = locate(source, tracking_uri=settings.tracking_address, criteria=settings.criteria())
     scope = Scope.of(tracker, settings, _store_if_there(settings.store))
     rate = compute_rate(scope.analysis.lags, settings.torch_device())
     return Forecast(source, tuple(_forecast_run(scope, run, rate) for run in tracker.runs(selection)))
@@ -212,10 +215,12 @@ def _forecast_run(scope: Scope, run: TrackedRun, rate: float) -> RunForecast:
         if decision.action in {"audit", "extend", "reanalyse"}:
             return _forecast_audit(scope, run, decision, rate)
     except SpectralEdgeError as error:
-        return RunForecast(run.key.run_name, run.key.run_id, None, error=str(error.of_run(run.key.run_name)))
+        told = str(error.of_run(run.key.run_name))
+        return RunForecast(run.key.project, run.key.run_name, run.key.run_id, None, error=told)
     level = scope.settings.annotate
     writes = decision.action == "update"
     return RunForecast(
+        run.key.project,
         run.key.run_name,
         run.key.run_id,
         decision.action,
@@ -232,6 +237,7 @@ def _forecast_audit(scope: Scope, run: TrackedRun, decision: Decision, rate: flo
     is_local = scope.tracker.capabilities.local_checkpoints
     files = sum(len(ref.files) for ref in refs)
     return RunForecast(
+        run.key.project,
         run.key.run_name,
         run.key.run_id,
         decision.action,

@@ -55,6 +55,7 @@ def audit_one(job: Job, run: TrackedRun) -> RunResult:
         series=listing.series,
         step_source=listing.step_source,
         warnings=listing.warnings,
+        project=run.key.project,
     )
     if decision.action == "report_no_checkpoints":
         return replace(result, outcome="no_checkpoints")

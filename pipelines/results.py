@@ -32,6 +32,7 @@ class RunResult:
         error: What went wrong, to which file, and what to do.
         known: Whether that error was in the store already: the checkpoints are the same, so they were not read again.
         traceback: Set when the error is not one of ours: a defect to report.
+        project: The run's experiment, or the folder around it.
     """
 
     run_name: str
@@ -50,11 +51,13 @@ class RunResult:
     known: bool = False
     warnings: tuple[str, ...] = ()
     traceback: str | None = None
+    project: str = ""
 
     @classmethod
     def failure(cls, key: RunKey, error: SpectralEdgeError, *, checkpoints: int = 0) -> RunResult:
         """The result of a run that ended with one of our errors."""
-        return cls(key.run_name, key.run_id, "failed", checkpoints=checkpoints, error=str(error.of_run(key.run_name)))
+        told = str(error.of_run(key.run_name))
+        return cls(key.run_name, key.run_id, "failed", checkpoints=checkpoints, error=told, project=key.project)
 
     @property
     def is_failure(self) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Literal
 
 from integrations.locate import locate
+from integrations.selection import Criteria
 from integrations.tracker import RetractReceipt, TrackedRun, Tracker
 from pipelines.decisions import RunIdentity, identity
 from pipelines.wording import count_text
@@ -35,11 +36,12 @@ class Request:
     """What is to be taken back.
 
     Attributes:
-        source: `mlflow:EXPERIMENT` or `dir:PATH`.
+        source: What `locate` takes.
         run_ids: Only these runs; empty means all.
         store: Where the rows are; None leaves them.
         store_must_exist: Whether a missing store is an error, because it was asked for by name.
         tracking_uri: For MLflow.
+        criteria: What the runs must be like.
     """
 
     source: str
@@ -47,6 +49,7 @@ class Request:
     store: str | None = None
     store_must_exist: bool = False
     tracking_uri: str | None = None
+    criteria: Criteria = field(default_factory=Criteria)
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class RunRetraction:
         error: What went wrong, and what to do.
     """
 
+    project: str
     run_name: str
     run_id: str
     outcome: Outcome
@@ -76,7 +80,7 @@ class RunRetraction:
 
     def as_json(self) -> dict[str, Any]:
         """For `--json`."""
-        told = {"run_name": self.run_name, "run_id": self.run_id, "outcome": self.outcome}
+        told = {"project": self.project, "run_name": self.run_name, "run_id": self.run_id, "outcome": self.outcome}
         return told | asdict(self.receipt) | {"rows": self.rows, "error": self.error}
 
 
@@ -160,7 +164,7 @@ class Retractor:
             NotFoundError: No such experiment, folder, run or store.
             SpectralEdgeError: The tracker or the store cannot be used at all.
         """
-        tracker, selection = locate(request.source, tracking_uri=request.tracking_uri)
+        tracker, selection = locate(request.source, tracking_uri=request.tracking_uri, criteria=request.criteria)
         store = _store(request)
         chosen = tuple(dict.fromkeys((*selection.run_ids, *request.run_ids)))
         runs = list(tracker.runs(replace(selection, run_ids=chosen)))
@@ -173,9 +177,10 @@ class Retractor:
             receipt = self.tracker.retract(run, dry_run=dry_run)
             rows = self._forget(key, dry_run=dry_run) if identity(run) in self.known else False
         except SpectralEdgeError as error:
-            return RunRetraction(key.run_name, key.run_id, "failed", error=str(error.of_run(key.run_name)))
+            told = str(error.of_run(key.run_name))
+            return RunRetraction(key.project, key.run_name, key.run_id, "failed", error=told)
         outcome: Outcome = "in_part" if receipt.leftovers else "retracted" if receipt.took_back or rows else "nothing"
-        return RunRetraction(key.run_name, key.run_id, outcome, receipt, rows)
+        return RunRetraction(key.project, key.run_name, key.run_id, outcome, receipt, rows)
 
     def _forget(self, key: RunKey, *, dry_run: bool) -> bool:
         if self.store is None or dry_run:

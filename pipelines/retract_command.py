@@ -101,8 +101,10 @@ def _print_errors(runs: Sequence[RunRetraction]) -> None:
 def _tell(done: Retraction) -> None:
     """The results on stdout: on a dry run the runs, then the metrics that stay and what to do about them."""
     if done.dry_run and done.runs:
-        rows = [
-            {
+        several = len({run.project for run in done.runs}) > 1
+        rows: list[dict[str, str]] = [
+            ({"project": run.project} if several else {})
+            | {
                 "run": run.run_name,
                 "id": run.run_id,
                 "takes back": taken_back([run]),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -22,6 +23,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from integrations.selection import STATES, Criteria, RunState, moment
 from spectral_edge.errors import UsageError
 from spectral_edge.kinds import KINDS, Kind
 from spectral_edge.settings import Settings
@@ -53,6 +55,11 @@ class AuditSettings(BaseSettings):
     series: str | None = Field(
         None, min_length=1, description="a series of checkpoints: its name, or a glob on it such as `model:*`"
     )
+    filter: str | None = Field(None, min_length=1, description="a filter in the words of MLflow's search_runs")
+    state: Annotated[tuple[RunState, ...], NoDecode] = Field(
+        (), description=f"one or more of {', '.join(STATES)}, separated by commas"
+    )
+    since: str | None = Field(None, description="an age such as 24h, 7d or 2w, or a date such as 2026-01-31")
     annotate: Literal["none", "summary", "full"] = Field("full", description="none, summary or full")
     workers: int = Field(1, ge=1, le=64, description="a whole number of runs at once, 1 to 64")
     max_disk: ByteSize = Field(ByteSize(20_000_000_000), gt=0, description="a size such as 20GB or 500MiB")
@@ -62,11 +69,20 @@ class AuditSettings(BaseSettings):
     )
     force: bool = Field(False, description="true or false")
 
-    @field_validator("include", mode="before")
+    @field_validator("include", "state", mode="before")
     @classmethod
     def _separated(cls, given: object) -> object:
         """Text, as flags and the environment give it, is a list separated by commas."""
         return tuple(word.strip() for word in given.split(",")) if isinstance(given, str) else given
+
+    @field_validator("since", mode="before")
+    @classmethod
+    def _names_a_moment(cls, given: object) -> object:
+        """TOML has dates of its own. An age is kept as it is written: it counts from the start of each audit."""
+        text = given.isoformat() if isinstance(given, date) else given
+        if isinstance(text, str):
+            moment(text, datetime.now(UTC))
+        return text
 
     @classmethod
     def settings_customise_sources(
@@ -94,6 +110,11 @@ class AuditSettings(BaseSettings):
             metric=self.metric,
             include=self.include,
         )
+
+    def criteria(self) -> Criteria:
+        """What runs must be like to be selected; ages count from now."""
+        since = None if self.since is None else moment(self.since, datetime.now(UTC))
+        return Criteria(self.filter, self.state, since)
 
     @property
     def tracking_address(self) -> str | None:

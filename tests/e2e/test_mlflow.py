@@ -73,6 +73,30 @@ def test_an_experiment_in_sqlite(tmp_path: Path, sqlite: str, with_server: Calla
     assert states == {"done": "finished", "going": "finished"}
 
 
+def test_some_runs_of_several_experiments(
+    tmp_path: Path, sqlite: str, with_server: Callable[[Path], CommandLine]
+) -> None:
+    client = MlflowClient(sqlite)
+    for seed, (name, status) in enumerate((("a", "FINISHED"), ("b/c", "FINISHED"), ("d", "FAILED"))):
+        place = (tmp_path / "artifacts" / str(seed)).as_uri()
+        experiment = client.create_experiment(f"team-{name}", artifact_location=place)
+        client.set_terminated(log_run(client, experiment, "run", tmp_path / str(seed), seed=seed), status)
+    command = with_server(tmp_path)
+    selected = ("mlflow:team-*", "--tracking-uri", sqlite, "--state", "finished", "--since", "1h")
+    audit = command.run("audit", *selected, "--filter", "metrics.lr > 0", "--window", "4", "--json")
+    assert audit.code == 0, audit.err
+    runs = audit.json["sources"][0]["runs"]
+    assert [(run["project"], run["run_name"], run["outcome"]) for run in runs] == [
+        ("team-a", "run", "audited"),
+        ("team-b/c", "run", "audited"),
+    ]
+    retract = command.run("retract", *selected, "--filter", "metrics.lr < 0", "--yes")
+    assert (retract.code, retract.out) == (0, "0 runs: nothing taken back.\n")
+    wrong = command.run("audit", *selected, "--filter", "metrics.lr", "--dry-run")
+    assert (wrong.code, len(wrong.err.splitlines())) == (2, 1)
+    assert "`filter` 'metrics.lr' was refused" in wrong.err
+
+
 def test_a_server_whose_audit_is_killed_while_it_fetches(
     tmp_path: Path, sqlite: str, with_server: Callable[[Path], CommandLine]
 ) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from integrations.selection import Criteria
 from pipelines.settings import AuditSettings, load_settings
 from spectral_edge.errors import UsageError
 from spectral_edge.settings import Settings
@@ -44,6 +46,21 @@ def test_sizes_as_people_write_them(given: str, n_bytes: int) -> None:
     assert load_settings(max_disk=given).max_disk == n_bytes
 
 
+def test_a_wrong_state_is_named() -> None:
+    assert "running, finished, failed, killed, unknown, separated by commas, got 'done'" in refused(state="failed,done")
+
+
+def test_an_age_counts_from_the_audit_and_a_date_stays() -> None:
+    Path("spectral-edge.toml").write_text("since = 2026-01-31\nstate = ['failed', 'killed']\nfilter = 'params.a = 1'")
+    moved = load_settings().criteria()
+    assert moved == Criteria("params.a = 1", ("failed", "killed"), datetime(2026, 1, 31, tzinfo=UTC))
+    since = load_settings(since="7d").criteria().since
+    assert since is not None
+    age = datetime.now(UTC) - since
+    assert timedelta(days=7) <= age < timedelta(days=7, minutes=5)
+    assert load_settings(state=" failed , killed ").criteria().states == ("failed", "killed")
+
+
 def test_all_runs_at_once_share_the_disk() -> None:
     assert load_settings(max_disk="1GB", workers=4).max_disk_per_run == 250_000_000
 
@@ -59,6 +76,9 @@ WRONG: Mapping[str, object] = {
     "store": "",
     "metric": "",
     "series": "",
+    "filter": "",
+    "state": "finished,done",
+    "since": "yesterday",
 }
 
 
@@ -66,7 +86,7 @@ WRONG: Mapping[str, object] = {
 def test_a_wrong_value_names_key_value_and_what_is_allowed(key: str) -> None:
     message = refused(**{key: WRONG[key]})
     assert f"`{key}` must be {AuditSettings.model_fields[key].description}" in message
-    assert f"got {WRONG[key]!r}" in message
+    assert f"got {WRONG[key]!r}" in message or key == "state"
     assert f"--{key.replace('_', '-')}" in message
 
 

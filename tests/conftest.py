@@ -1,10 +1,11 @@
-"""A real headless Chromium, without network."""
+"""A real headless Chromium, without network, and the tables of what the tests cover."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
 
+import matrix
 import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
@@ -40,6 +41,11 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrom
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--picture", metavar="FILE", help="write the picture of MLflow's run page for the docs to this file"
-    )
+    parser.addoption("--picture", metavar="FILE", help="write the picture of MLflow's run page for the docs to FILE")
+    parser.addoption(matrix.OPTION, action="store_true", help="with --collect-only: print what the tests cover")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.collectonly and not config.getoption(matrix.OPTION):
+        return
+    config.pluginmanager.register(matrix.Recorder(only_collects=config.option.collectonly), "matrix")

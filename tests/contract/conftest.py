@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from guarded import guarded_server
 from labs import FolderLab, Lab, MlflowLab
 from servers import S3_CREDENTIALS, mlflow_server, postgres, s3
 
@@ -39,12 +40,39 @@ def storage() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def server(storage: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """`mlflow server` on PostgreSQL, artifacts proxied to S3."""
-    folder = tmp_path_factory.mktemp("server")
+def runs_database() -> Iterator[str]:
+    """A PostgreSQL server, for MLflow servers to keep runs in."""
+    with postgres() as uri:
+        yield uri
+
+
+@pytest.fixture(scope="session")
+def proxied(storage: str) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Options and environment of a server that hands artifacts through to S3."""
     env = {**S3_CREDENTIALS, "MLFLOW_S3_ENDPOINT_URL": storage}
-    proxied = ("--artifacts-destination", "s3://artifacts/proxied")
-    with postgres() as database, mlflow_server(folder, database, *proxied, env=env) as address:
+    return ("--artifacts-destination", "s3://artifacts/proxied"), env
+
+
+@pytest.fixture(scope="session")
+def server(
+    runs_database: str, proxied: tuple[tuple[str, ...], dict[str, str]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """`mlflow server` on PostgreSQL, artifacts proxied to S3."""
+    options, env = proxied
+    with mlflow_server(tmp_path_factory.mktemp("server"), runs_database, *options, env=env) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def guarded(
+    server: str,
+    runs_database: str,
+    proxied: tuple[tuple[str, ...], dict[str, str]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[str]:
+    """The same with basic authentication, over the runs of `server`, which has made the database's tables."""
+    options, env = proxied
+    with guarded_server(tmp_path_factory.mktemp("guarded"), runs_database, *options, env=env) as address:
         yield address
 
 

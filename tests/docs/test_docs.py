@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import matrix
 import pytest
 
 from spectral_edge.errors import SpectralEdgeError, TerminalError, TransientError
@@ -21,6 +22,14 @@ def test_the_reference_pages_are_what_the_code_says() -> None:
     command = [sys.executable, "tools/reference.py", "--check"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, ""), f"run `make reference`. {done.stderr}"
+
+
+def test_the_page_on_mlflow_lists_what_the_tests_cover(pytestconfig: pytest.Config) -> None:
+    recorder = pytestconfig.pluginmanager.get_plugin("matrix")
+    assert isinstance(recorder, matrix.Recorder)
+    tables = recorder.covered() if matrix.files() <= recorder.files else matrix.collected()
+    text = matrix.PAGE.read_text()
+    assert matrix.page(text, tables) == text, "run `python -m tests.matrix`"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from guarded import guarded_server
@@ -80,6 +82,15 @@ def guarded(
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for an MLflow database in SQLite, which takes seconds to create, and its artifacts."""
     return tmp_path_factory.mktemp("sqlite")
+
+
+@pytest.fixture(scope="session")
+def forks() -> Any:
+    """Processes forked from a clean one that has imported what they need."""
+    context = multiprocessing.get_context("forkserver")
+    ours = ["killed", "integrations.mlflow_tracker", "integrations.folder_tracker"]
+    context.set_forkserver_preload([*ours, "mlflow.store.tracking.sqlalchemy_store", "alembic.command"])
+    return context
 
 
 @pytest.fixture

@@ -84,7 +84,8 @@ def _points(gaps: pa.Table) -> Iterator[MetricPoint]:
         for quantity in METRIC_QUANTITIES:
             value = _value(row, quantity)
             if value is not None and math.isfinite(value):
-                yield MetricPoint(f"{OUR_NAME}/{row['group']}/{quantity}", row["step"], value)
+                # One slash less: MLflow makes a section of charts for all that stands before a key's last slash.
+                yield MetricPoint(f"{OUR_NAME}/{row['group']}/{quantity.replace('/', '_')}", row["step"], value)
 
 
 def _value(row: Mapping[str, Any], quantity: str) -> float | None:

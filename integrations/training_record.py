@@ -1,51 +1,36 @@
 """What a run says about its own training: learning rate, evaluation metric, optimizer, weight decay.
 
-Names differ by framework; the tables below hold the ones we know, in the order in which they are preferred. What is
-not found stays None: nothing here guesses.
+The names that frameworks use are in :mod:`integrations.training_names`; settings can name others. What is not found
+stays None: nothing here guesses.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Final
 
 import numpy as np
 
 from integrations.tracker import TrackedRun, Tracker
+from integrations.training_names import (
+    CONSTANT_SCHEDULES,
+    EVALUATION_METRICS,
+    LEARNING_RATE_METRICS,
+    LEARNING_RATE_PARAMS,
+    NO_WARM_UP,
+    OPTIMIZER_PARAMS,
+    SCHEDULE_PARAMS,
+    WARM_UP_PARAMS,
+    WEIGHT_DECAY_PARAMS,
+    higher_is_better,
+    matches,
+    ordered,
+)
 from spectral_edge.errors import TerminalError, UsageError
 from spectral_edge.series import MetricSeries, Steps, TrainingRecord
-
-# Patterns match whole names, without regard to case. `held` stands for the prefix of a held-out split, with the
-# separator of the framework: `val_loss` (Keras, Lightning), `eval/loss`, `eval_loss` (HF Trainer), `test.accuracy`.
-_HELD: Final = r"(?:(?:val|valid|validation|test|eval|evaluation|dev|held[ _-]?out)[/_. -])"
-
-LEARNING_RATE_METRICS: Final = (
-    r"(?:train[/_. -])?(?:learning[ _-]?rate|lr)",  # plain loops; HF Trainer: train/learning_rate, learning_rate
-    r"lr-[A-Za-z]\w*",  # Lightning LearningRateMonitor: lr-AdamW
-    r"lr-[A-Za-z]\w*[/-]pg[01]",  # the same with several parameter groups, the first of which counts: lr-AdamW/pg1
-    r"(?:train|optim|optimizer|schedule|scheduler)[/_. -](?:learning[ _-]?rate|lr)",
-    r"lr[/_. -]?(?:group[/_. -]?)?0",  # one metric a parameter group: lr/group0, lr_0
-)
-_EPOCH: Final = r"(?:[/_](?:epoch|step))?"  # Lightning's suffix when a value is logged both ways
-EVALUATION_METRICS: Final = (
-    _HELD + r"(?:acc|accuracy|top[ _-]?1|acc@1|categorical_accuracy|binary_accuracy)" + _EPOCH,
-    _HELD + r"(?:f1|f1[ _-]?score|auc|auroc|roc_auc|bleu|rouge[ _-]?l|map|miou|iou|r2)" + _EPOCH,
-    _HELD + r"(?:loss|nll|cross[ _-]?entropy|perplexity|ppl|mse|rmse|mae|error)" + _EPOCH,
-    r"(?:acc|accuracy|loss)[/_. -](?:val|valid|validation|test|eval)",
-)
-HIGHER_IS_BETTER_WORDS: Final = ("acc", "f1", "auc", "auroc", "bleu", "rouge", "map", "iou", "miou", "r2", "top")
-LOWER_IS_BETTER_WORDS: Final = ("loss", "nll", "entropy", "perplexity", "ppl", "mse", "rmse", "mae", "mape", "err")
-"""Beginnings of words in a metric's name that tell its direction; the lower ones are looked for first."""
-
-OPTIMIZER_PARAMS: Final = ("optimizer", "optim", "optimizer_name", "optimizer/name", "args/optim", "opt_name")
-WEIGHT_DECAY_PARAMS: Final = ("weight_decay", "wd", "optimizer/weight_decay", "args/weight_decay", "weight-decay")
-LEARNING_RATE_PARAMS: Final = ("learning_rate", "lr", "optimizer/lr", "args/learning_rate", "learning-rate")
-SCHEDULE_PARAMS: Final = ("lr_scheduler_type", "lr_schedule", "lr_scheduler", "scheduler", "schedule")
-CONSTANT_SCHEDULES: Final = frozenset({"constant", "const", "fixed", "none", "constantlr"})
+from spectral_edge.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -57,7 +42,7 @@ class _Found:
 
 
 def training_record(
-    tracker: Tracker, run: TrackedRun, checkpoint_steps: Sequence[int] | Steps, *, metric: str | None = None
+    tracker: Tracker, run: TrackedRun, checkpoint_steps: Sequence[int] | Steps, settings: Settings
 ) -> TrainingRecord:
     """What `run` logged about its own training, as far as it can be found and joined with the checkpoints.
 
@@ -65,39 +50,45 @@ def training_record(
         tracker: Where the run lives.
         run: The run.
         checkpoint_steps: Steps of its checkpoints, increasing, shape (n,).
-        metric: Name of the evaluation metric; None looks for a known one.
+        settings: May name the metrics and parameters to take; where they name none, known ones are looked for.
 
     Raises:
-        UsageError: The run has no metric named `metric`; the message lists those it has.
+        UsageError: The run has no metric or parameter of a name that `settings` give; the message lists those it has.
     """
     steps = np.asarray(checkpoint_steps, dtype=np.int64)
     names = tracker.metric_names(run)
-    if metric is not None and metric not in names:
-        raise _no_such_metric(run, metric, names)
-    rate = _first_on_axis(tracker, run, _ordered(names, LEARNING_RATE_METRICS), steps)
-    wanted = (metric,) if metric is not None else _ordered(names, EVALUATION_METRICS)
+    for asked in (settings.metric, settings.learning_rate_metric):
+        _require(run, "metric", asked, names)
+    for asked in (settings.learning_rate_param, settings.weight_decay_param):
+        _require(run, "parameter", asked, run.params)
+    rate, constant = _learning_rate(tracker, run, names, steps, settings)
+    wanted = (settings.metric,) if settings.metric is not None else ordered(names, EVALUATION_METRICS)
     evaluation = _first_on_axis(tracker, run, wanted, steps)
-    chosen = evaluation.series.name if evaluation.series is not None else ""
-    higher, doubt = _direction(chosen)
+    higher, doubt = _direction(evaluation.series.name if evaluation.series else None, settings)
+    optimizer = _param(run.params, OPTIMIZER_PARAMS)
+    decay = _param(run.params, WEIGHT_DECAY_PARAMS, settings.weight_decay_param)
     return TrainingRecord(
         learning_rate=rate.series,
-        constant_learning_rate=_constant_rate(run.params) if rate.series is None else None,
+        constant_learning_rate=constant,
         metric=evaluation.series,
         higher_is_better=higher,
-        optimizer=_param(run.params, OPTIMIZER_PARAMS),
-        weight_decay=_number(_param(run.params, WEIGHT_DECAY_PARAMS)),
-        warnings=rate.warnings + evaluation.warnings + doubt,
+        optimizer=optimizer.value,
+        weight_decay=_number(decay.value),
+        warnings=rate.warnings + evaluation.warnings + doubt + optimizer.warnings + decay.warnings,
     )
 
 
-def _ordered(names: Iterable[str], patterns: Sequence[str]) -> tuple[str, ...]:
-    """The names that match a pattern, by the order of patterns, then of names."""
-    found = ((rank, name) for name in names for rank, pattern in enumerate(patterns) if _matches(pattern, name))
-    return tuple(dict.fromkeys(name for _, name in sorted(found)))
-
-
-def _matches(pattern: str, name: str) -> bool:
-    return re.fullmatch(pattern, name, re.IGNORECASE) is not None
+def _learning_rate(
+    tracker: Tracker, run: TrackedRun, names: Sequence[str], steps: Steps, settings: Settings
+) -> tuple[_Found, float | None]:
+    """The rate by step or, where none was logged, the one that held for the whole run."""
+    if settings.learning_rate_param is not None:
+        value = _number(run.params[settings.learning_rate_param])
+        doubt = f"parameter {settings.learning_rate_param!r} holds no number, so there is no learning rate."
+        return _Found(None, () if value is not None else (doubt,)), value
+    asked = settings.learning_rate_metric
+    found = _first_on_axis(tracker, run, (asked,) if asked else ordered(names, LEARNING_RATE_METRICS), steps)
+    return found, None if found.series is not None or asked else _constant_rate(run.params)
 
 
 def _first_on_axis(tracker: Tracker, run: TrackedRun, names: Sequence[str], steps: Steps) -> _Found:
@@ -125,35 +116,52 @@ def _other_axis(series: MetricSeries, steps: Steps) -> str:
     )
 
 
-def _direction(name: str) -> tuple[bool, tuple[str, ...]]:
-    """Whether higher is better, by the words in the name; a name that tells nothing is said to."""
-    words = [word.lower() for word in re.split(r"[^A-Za-z0-9]+", name) if word]
-    if any(word.startswith(known) for word in words for known in LOWER_IS_BETTER_WORDS):
-        return False, ()
-    if not name or any(word.startswith(known) for word in words for known in HIGHER_IS_BETTER_WORDS):
-        return True, ()
-    return True, (f"the name of metric {name!r} does not tell its direction: higher was taken as better.",)
+def _direction(name: str | None, settings: Settings) -> tuple[bool, tuple[str, ...]]:
+    """Whether higher is better: as asked, else by the words of the name; a name that tells nothing is said to."""
+    if settings.metric_direction is not None:
+        return settings.metric_direction == "higher", ()
+    told = True if name is None else higher_is_better(name)
+    if told is not None:
+        return told, ()
+    doubt = f"the name of metric {name!r} does not tell its direction: higher was taken as better"
+    return True, (f"{doubt} (--metric-direction lower for the other).",)
 
 
 def _constant_rate(params: Mapping[str, str]) -> float | None:
     """The rate named by the parameters, if they name a constant schedule too and no warm-up."""
-    schedule = _param(params, SCHEDULE_PARAMS)
+    schedule = _param(params, SCHEDULE_PARAMS).value
     if schedule is None or schedule.strip().lower() not in CONSTANT_SCHEDULES:
         return None
-    warmup = [_number(value) for key, value in params.items() if _last(key).startswith(("warmup", "num_warmup"))]
-    if any(steps is None or steps > 0 for steps in warmup):
+    warm_up = [value.strip().lower() for key, value in params.items() if matches(WARM_UP_PARAMS, key)]
+    if any(value not in NO_WARM_UP and _number(value) != 0 for value in warm_up):
         return None
-    return _number(_param(params, LEARNING_RATE_PARAMS))
+    return _number(_param(params, LEARNING_RATE_PARAMS).value)
 
 
-def _param(params: Mapping[str, str], names: Sequence[str]) -> str | None:
-    """The parameter under the first of `names` that is there, without regard to case; empty ones do not count."""
-    lowered = {key.lower(): value for key, value in params.items()}
-    return next((lowered[name] for name in names if lowered.get(name, "").strip()), None)
+@dataclass(frozen=True)
+class _Told:
+    """What the parameters tell of one thing."""
+
+    value: str | None
+    warnings: tuple[str, ...] = ()
 
 
-def _last(key: str) -> str:
-    return key.lower().rpartition("/")[2]
+def _param(params: Mapping[str, str], patterns: Sequence[str], asked: str | None = None) -> _Told:
+    """The parameter that was asked for, or the one of the first pattern that matches; empty ones do not count.
+
+    Where several match it and tell different things, none is taken: which of them is meant cannot be known.
+    """
+    if asked is not None:
+        return _Told(params[asked])
+    filled = {key: value for key, value in params.items() if value.strip()}
+    for pattern in patterns:
+        found = {key: value for key, value in sorted(filled.items()) if matches(pattern, key)}
+        if len(set(found.values())) > 1:
+            listed = ", ".join(repr(key) for key in list(found)[:4])
+            return _Told(None, (f"parameters {listed} tell different things, so none of them was taken.",))
+        if found:
+            return _Told(next(iter(found.values())))
+    return _Told(None)
 
 
 def _number(text: str | None) -> float | None:
@@ -164,12 +172,15 @@ def _number(text: str | None) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _no_such_metric(run: TrackedRun, metric: str, names: Sequence[str]) -> UsageError:
-    close = get_close_matches(metric, names, n=1)
+def _require(run: TrackedRun, what: str, asked: str | None, names: Iterable[str]) -> None:
+    known = sorted(names)
+    if asked is None or asked in known:
+        return
+    close = get_close_matches(asked, known, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    listed = ", ".join(repr(name) for name in sorted(names)[:40]) or "none at all"
-    return UsageError(
-        f"the run has no metric named {metric!r}.{hint}",
+    listed = ", ".join(repr(name) for name in known[:40]) or "none at all"
+    raise UsageError(
+        f"the run has no {what} named {asked!r}.{hint}",
         run=run.key.run_name,
         next_step=f"choose one that was logged: {listed}.",
     )

@@ -47,6 +47,13 @@ class Level(StrEnum):
     full = "full"
 
 
+class Direction(StrEnum):
+    """Which values of a metric are better."""
+
+    HIGHER = "higher"
+    LOWER = "lower"
+
+
 TABLES = "Over tables runs, gaps, transitions, inner_products. Or the name of a question:"
 StoreOption = Annotated[
     str | None, typer.Option(help="Folder or s3:// address of the tables. Default: ./spectral-edge-store.")
@@ -90,6 +97,18 @@ def audit(  # noqa: PLR0913, PLR0917 - one parameter a flag; typer fills them by
     lags: Annotated[int | None, typer.Option(help="Largest lag kept. Default: six windows.")] = None,
     device: Annotated[Device | None, typer.Option(help="Default: auto, cuda where torch has it.")] = None,
     metric: Annotated[str | None, typer.Option(help="Evaluation metric to compare with.")] = None,
+    metric_direction: Annotated[
+        Direction | None, typer.Option(help="Which of its values are better. Default: its name tells.")
+    ] = None,
+    learning_rate_metric: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Metric that holds the learning rate.")
+    ] = None,
+    learning_rate_param: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Parameter that holds the rate of the whole run.")
+    ] = None,
+    weight_decay_param: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Parameter that holds the weight decay.")
+    ] = None,
     include: Annotated[str | None, typer.Option(help="Kinds of tensors followed. Default: parameters.")] = None,
     series: Annotated[
         str | None, typer.Option(help="Series of checkpoints, by name or glob. Default: longest.")
@@ -115,6 +134,10 @@ def audit(  # noqa: PLR0913, PLR0917 - one parameter a flag; typer fills them by
         lags=lags,
         device=device and device.value,
         metric=metric,
+        metric_direction=metric_direction and metric_direction.value,
+        learning_rate_metric=learning_rate_metric,
+        learning_rate_param=learning_rate_param,
+        weight_decay_param=weight_decay_param,
         include=include,
         series=series,
         annotate=annotate and annotate.value,

@@ -136,7 +136,7 @@ def _annotate(job: Job, run: TrackedRun, tables: RunTables) -> WriteReceipt:
 
 def _record(job: Job, run: TrackedRun, listing: CheckpointListing) -> TrainingRecord:
     steps = [ref.step for ref in listing.checkpoints]
-    return training_record(job.scope.tracker, run, steps, metric=job.scope.analysis.metric)
+    return training_record(job.scope.tracker, run, steps, job.scope.analysis)
 
 
 def _provenance(run: TrackedRun, decision: Decision, costs: Costs) -> Provenance:

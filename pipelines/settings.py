@@ -49,6 +49,12 @@ class AuditSettings(BaseSettings):
     false_alarm_rate: float = Field(0.05, gt=0, lt=1, description="a number between 0 and 1")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto, cpu or cuda")
     metric: str | None = Field(None, min_length=1, description="the name of a metric that the runs logged")
+    metric_direction: Literal["higher", "lower"] | None = Field(None, description="higher or lower")
+    learning_rate_metric: str | None = Field(
+        None, min_length=1, description="the name of a metric that the runs logged"
+    )
+    learning_rate_param: str | None = Field(None, min_length=1, description="the name of a parameter of the runs")
+    weight_decay_param: str | None = Field(None, min_length=1, description="the name of a parameter of the runs")
     include: Annotated[tuple[Kind, ...], NoDecode] = Field(
         ("parameters",), description=f"one or more of {', '.join(KINDS)}, separated by commas"
     )
@@ -101,7 +107,7 @@ class AuditSettings(BaseSettings):
         """The settings that change a number.
 
         Raises:
-            UsageError: `lags` is smaller than `window`.
+            UsageError: `lags` is smaller than `window`, or the learning rate was named twice.
         """
         return Settings(
             window=self.window,
@@ -109,6 +115,10 @@ class AuditSettings(BaseSettings):
             false_alarm_rate=self.false_alarm_rate,
             metric=self.metric,
             include=self.include,
+            metric_direction=self.metric_direction,
+            learning_rate_metric=self.learning_rate_metric,
+            learning_rate_param=self.learning_rate_param,
+            weight_decay_param=self.weight_decay_param,
         )
 
     def criteria(self) -> Criteria:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Final, Literal
 
 from spectral_edge.errors import UsageError
 from spectral_edge.kinds import KINDS, Kind
@@ -17,6 +17,10 @@ METHOD_VERSION: Final = 1
 PASS_VERSION: Final = 1
 """Raised whenever the same checkpoints would give another band (what is summed, over which tensors): the store's bands
 are of no use then, and checkpoints are read again."""
+
+_UNSAID: Final = ("learning_rate_metric", "learning_rate_param", "metric_direction", "weight_decay_param")
+"""Settings that are left out of the JSON, and so of the hash, as long as they are None: they came after the first
+audits, whose hashes must stay what they are."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,10 @@ class Settings:
         metric: Name of the evaluation metric to compare with; None lets the run's own metrics decide (theory 9).
         include: Kinds of tensors that are followed: `parameters`, `buffers`, `averaged` (EMA and SWA copies),
             `optimizer`, `tied` (a parameter under its second name). The thesis is about parameters alone (theory 8).
+        metric_direction: Which values of the evaluation metric are better; None lets its name decide.
+        learning_rate_metric: Name of the metric that holds the learning rate; None looks for a known one.
+        learning_rate_param: Name of the parameter that holds the rate of the whole run, instead of a metric.
+        weight_decay_param: Name of the parameter that holds the weight decay; None looks for a known one.
 
     Raises:
         UsageError: A value out of range.
@@ -47,6 +55,10 @@ class Settings:
     rounding_limit: float = 0.1
     metric: str | None = None
     include: tuple[Kind, ...] = ("parameters",)
+    metric_direction: Literal["higher", "lower"] | None = None
+    learning_rate_metric: str | None = None
+    learning_rate_param: str | None = None
+    weight_decay_param: str | None = None
 
     def __post_init__(self) -> None:
         if self.window < 3:
@@ -57,6 +69,10 @@ class Settings:
             raise UsageError(f"`lags` must be at least `window` ({self.window}), got {self.lags}.")
         if not 0 < self.false_alarm_rate < 1:
             raise UsageError(f"`false_alarm_rate` must lie between 0 and 1, got {self.false_alarm_rate}.")
+        if self.metric_direction not in {None, "higher", "lower"}:
+            raise UsageError(f"`metric_direction` must be higher or lower, got {self.metric_direction!r}.")
+        if self.learning_rate_metric is not None and self.learning_rate_param is not None:
+            raise UsageError("use one of `learning_rate_metric` and `learning_rate_param`, not both.")
         unknown = sorted(set(self.include) - set(KINDS))
         if unknown or not self.include:
             got = ", ".join(unknown) or "nothing"
@@ -67,7 +83,8 @@ class Settings:
     def as_json(self) -> str:
         """These settings and the versions of method and pass, as JSON with sorted keys."""
         versions = {"method_version": METHOD_VERSION, "pass_version": PASS_VERSION}
-        return json.dumps(asdict(self) | versions, sort_keys=True)
+        told = {name: value for name, value in asdict(self).items() if value is not None or name not in _UNSAID}
+        return json.dumps(told | versions, sort_keys=True)
 
     @property
     def hash(self) -> str:

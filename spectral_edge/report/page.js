@@ -2,6 +2,8 @@
 (() => {
   const single = document.body.classList.contains("single");
   const spec = JSON.parse(document.getElementById("spec").textContent);
+  // A tracker shows the page in a sandboxed frame, where neither a download nor a new window is allowed.
+  document.body.classList.toggle("framed", window.parent !== window);
   const drawings = new WeakMap(); // section -> { groups, view, width }, once it was opened
 
   // A run's data: JSON, deflated, in base64. Unpacked when the run is opened.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from guarded import guarded_server
 from labs import FolderLab, Lab, MlflowLab
 from servers import S3_CREDENTIALS, mlflow_server, postgres, s3
 
@@ -39,12 +42,39 @@ def storage() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def server(storage: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """`mlflow server` on PostgreSQL, artifacts proxied to S3."""
-    folder = tmp_path_factory.mktemp("server")
+def runs_database() -> Iterator[str]:
+    """A PostgreSQL server, for MLflow servers to keep runs in."""
+    with postgres() as uri:
+        yield uri
+
+
+@pytest.fixture(scope="session")
+def proxied(storage: str) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Options and environment of a server that hands artifacts through to S3."""
     env = {**S3_CREDENTIALS, "MLFLOW_S3_ENDPOINT_URL": storage}
-    proxied = ("--artifacts-destination", "s3://artifacts/proxied")
-    with postgres() as database, mlflow_server(folder, database, *proxied, env=env) as address:
+    return ("--artifacts-destination", "s3://artifacts/proxied"), env
+
+
+@pytest.fixture(scope="session")
+def server(
+    runs_database: str, proxied: tuple[tuple[str, ...], dict[str, str]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """`mlflow server` on PostgreSQL, artifacts proxied to S3."""
+    options, env = proxied
+    with mlflow_server(tmp_path_factory.mktemp("server"), runs_database, *options, env=env) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def guarded(
+    server: str,
+    runs_database: str,
+    proxied: tuple[tuple[str, ...], dict[str, str]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[str]:
+    """The same with basic authentication, over the runs of `server`, which has made the database's tables."""
+    options, env = proxied
+    with guarded_server(tmp_path_factory.mktemp("guarded"), runs_database, *options, env=env) as address:
         yield address
 
 
@@ -52,6 +82,15 @@ def server(storage: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for an MLflow database in SQLite, which takes seconds to create, and its artifacts."""
     return tmp_path_factory.mktemp("sqlite")
+
+
+@pytest.fixture(scope="session")
+def forks() -> Any:
+    """Processes forked from a clean one that has imported what they need."""
+    context = multiprocessing.get_context("forkserver")
+    ours = ["killed", "integrations.mlflow_tracker", "integrations.folder_tracker"]
+    context.set_forkserver_preload([*ours, "mlflow.store.tracking.sqlalchemy_store", "alembic.command"])
+    return context
 
 
 @pytest.fixture

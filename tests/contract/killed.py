@@ -41,16 +41,19 @@ def annotate(
     tracker: Tracker, run: TrackedRun, annotation: Annotation, kill_at: int, counted: Queue[int] | None
 ) -> None:
     """Annotate; at statement number `kill_at` send this very process SIGKILL. Tells how many statements there were."""
-    _killed(lambda: tracker.annotate(run, annotation), kill_at, counted)
+    _killed(tracker, run, lambda: tracker.annotate(run, annotation), kill_at, counted)
 
 
 def retract(tracker: Tracker, run: TrackedRun, kill_at: int, counted: Queue[int] | None) -> None:
     """Likewise, take back."""
-    _killed(lambda: tracker.retract(run), kill_at, counted)
+    _killed(tracker, run, lambda: tracker.retract(run), kill_at, counted)
 
 
-def _killed(work: Callable[[], object], kill_at: int, counted: Queue[int] | None) -> None:
+def _killed(
+    tracker: Tracker, run: TrackedRun, work: Callable[[], object], kill_at: int, counted: Queue[int] | None
+) -> None:
     os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"  # the fork server may be older than the variables of this session
+    tracker.annotation_state(run)  # opens the store, which takes seconds when each of its calls is traced
     seen = 0
 
     def count() -> None:

@@ -11,48 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import requests
+from guarded import ADMIN, READER, log_in
 from labs import Logged, MlflowLab, trained
-from servers import S3_CREDENTIALS, free_port, mlflow_server
+from servers import S3_CREDENTIALS, free_port
 from test_tracker_annotate import made
 
 from integrations.mlflow_tracker import MlflowTracker
 from integrations.tracker import Selection
 from spectral_edge.errors import AccessDeniedError, NotFoundError, TrackerUnavailableError, UsageError
-
-ADMIN = ("admin", "a-long-admin-password")
-READER = ("reader", "a-long-reader-password")
-
-
-def log_in(monkeypatch: pytest.MonkeyPatch, user: tuple[str, str]) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", user[0])
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", user[1])
-
-
-@pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server with basic authentication, and a user who may only read."""
-    folder = tmp_path_factory.mktemp("guarded")
-    config = folder / "auth.ini"
-    config.write_text(
-        "[mlflow]\ndefault_permission = READ\n"
-        f"database_uri = sqlite:///{folder}/auth.db\n"
-        f"admin_username = {ADMIN[0]}\nadmin_password = {ADMIN[1]}\n"
-    )
-    env = {
-        "MLFLOW_AUTH_CONFIG_PATH": str(config),
-        "MLFLOW_AUTH_ADMIN_PASSWORD": ADMIN[1],
-        "MLFLOW_FLASK_SERVER_SECRET_KEY": "for these tests",
-    }
-    with mlflow_server(folder, f"sqlite:///{folder}/mlflow.db", "--app-name", "basic-auth", env=env) as address:
-        created = requests.post(
-            f"{address}/api/2.0/mlflow/users/create",
-            json={"username": READER[0], "password": READER[1]},
-            auth=ADMIN,
-            timeout=30,
-        )
-        created.raise_for_status()
-        yield address
 
 
 def test_wrong_credentials(guarded: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,59 +3,21 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import boto3
 import pytest
-import requests
+from guarded import ADMIN, EDITOR, READER, log_in
 from labs import NOTE_TAG, MlflowLab
 from mlflow.store.artifact.artifact_repository_registry import _artifact_repository_registry
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from mlflow.store.artifact.s3_artifact_repo import _cached_get_s3_client
-from servers import mlflow_server
-from test_mlflow_access import ADMIN, log_in
 from test_tracker_annotate import logged_run, made
 
 from integrations.mlflow_annotations import NOTE_BEGIN, NOTE_END
 from integrations.tracker import Leftover
 from spectral_edge.errors import AccessDeniedError
-
-READER = ("reader", "a-long-reader-password")
-EDITOR = ("editor", "a-long-editor-password")
-
-
-@pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server with basic authentication, a user who may only read, and one who may edit but not delete."""
-    folder = tmp_path_factory.mktemp("guarded")
-    config = folder / "auth.ini"
-    config.write_text(
-        "[mlflow]\ndefault_permission = READ\n"
-        f"database_uri = sqlite:///{folder}/auth.db\n"
-        f"admin_username = {ADMIN[0]}\nadmin_password = {ADMIN[1]}\n"
-    )
-    env = {
-        "MLFLOW_AUTH_CONFIG_PATH": str(config),
-        "MLFLOW_AUTH_ADMIN_PASSWORD": ADMIN[1],
-        "MLFLOW_FLASK_SERVER_SECRET_KEY": "for these tests",
-    }
-    with mlflow_server(folder, f"sqlite:///{folder}/mlflow.db", "--app-name", "basic-auth", env=env) as address:
-        for name, password in (READER, EDITOR):
-            ask(address, "2.0/mlflow/users/create", username=name, password=password)
-        role = ask(address, "3.0/mlflow/roles/create", workspace="default", name="editors")["role"]["id"]
-        grant = {"role_id": role, "resource_type": "experiment", "resource_pattern": "*", "permission": "EDIT"}
-        ask(address, "3.0/mlflow/roles/permissions/add", **grant)
-        ask(address, "3.0/mlflow/roles/assign", username=EDITOR[0], role_id=role)
-        yield address
-
-
-def ask(address: str, what: str, **told: object) -> Any:
-    """What the server answers its administrator."""
-    answer = requests.post(f"{address}/api/{what}", json=told, auth=ADMIN, timeout=30)
-    answer.raise_for_status()
-    return answer.json()
 
 
 def test_readers_take_nothing_back_and_editors_all_but_files(

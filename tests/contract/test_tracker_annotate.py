@@ -10,7 +10,7 @@ from labs import NASTY_NAMES, NOTE_TAG, Lab, Logged, MlflowLab, trained
 from integrations.tracker import Annotation, MetricPoint
 from spectral_edge.errors import AnnotationConflictError, NotFoundError
 
-KEYS = ("spectral_edge/total/gap", "spectral_edge/layer.0/singular_values/1")
+KEYS = ("spectral_edge/total/gap", "spectral_edge/layer.0/singular_values_1")
 
 
 def made(*steps: int, settings: str = "s" * 16, fingerprint: str = "f" * 16, scale: float = 1.0) -> Annotation:

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from typing import Any
 
 import killed
-import pytest
 from labs import Lab, Logged, trained
 from test_tracker_annotate import KEYS, logged_run, made, values
 
 PLACES = 6
 STEPS = tuple(range(1, 521))  # two metrics at each: more than MLflow takes in one request
-
-
-@pytest.fixture(scope="module")
-def forks() -> Any:
-    """Processes forked from a clean one that has imported what they need."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["killed", "integrations.mlflow_tracker", "integrations.folder_tracker"])
-    return context
 
 
 def statements(lab: Lab, forks: Any) -> int:
@@ -50,8 +40,9 @@ def test_killed_anywhere_and_finished_by_the_next_audit(lab: Lab, forks: Any) ->
 
         lab.tracker.annotate(run, made(*STEPS))
         assert values(lab, handle) == {key: [(step, step + 0.5) for step in STEPS] for key in KEYS}
-        assert lab.files(handle).keys() >= made().files.keys()
-        assert not [name for name in lab.files(handle) if name.endswith(".tmp")]
+        files = lab.files(handle)
+        assert files.keys() >= made().files.keys()
+        assert not [name for name in files if name.endswith(".tmp")]
         assert lab.note(handle).count("### Spectral edge audit") == 1
         assert lab.theirs(handle) == before
         state = lab.tracker.annotation_state(run)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,6 @@ from spectral_edge.errors import NotFoundError
 
 STEPS = (10, 20, 30)
 PLACES = 5
-
-
-@pytest.fixture(scope="module")
-def forks() -> Any:
-    """Processes forked from a clean one that has imported what they need."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["killed", "integrations.mlflow_tracker", "integrations.folder_tracker"])
-    return context
 
 
 def everything(lab: Lab, handle: str) -> tuple[Any, ...]:

@@ -6,12 +6,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import matrix
 import pytest
 
 from spectral_edge.errors import SpectralEdgeError, TerminalError, TransientError
 from spectral_edge.query import query
 from spectral_edge.store import Store
-from tests.contract.layouts import matrix
+from tests.contract.layouts import matrix as matrix_of_layouts
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -22,6 +23,14 @@ def test_the_reference_pages_are_what_the_code_says() -> None:
     command = [sys.executable, "tools/reference.py", "--check"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, ""), f"run `make reference`. {done.stderr}"
+
+
+def test_the_page_on_mlflow_lists_what_the_tests_cover(pytestconfig: pytest.Config) -> None:
+    recorder = pytestconfig.pluginmanager.get_plugin("matrix")
+    assert isinstance(recorder, matrix.Recorder)
+    tables = recorder.covered() if matrix.files() <= recorder.files else matrix.collected()
+    text = matrix.PAGE.read_text()
+    assert matrix.page(text, tables) == text, "run `python -m tests.matrix`"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -68,7 +77,7 @@ def classes(base: type[SpectralEdgeError]) -> set[type[SpectralEdgeError]]:
 def test_the_matrix_of_layouts_is_that_of_the_tests() -> None:
     page = (ROOT / "docs/checkpoint-layouts.md").read_text()
     table = "".join(line for line in page.splitlines(keepends=True) if line.startswith("|"))
-    assert table == f"{matrix()}\n", f"write into the page:\n{matrix()}"
+    assert table == f"{matrix_of_layouts()}\n", f"write into the page:\n{matrix_of_layouts()}"
 
 
 def test_sql_in_the_documentation_is_answered(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_different_groups_keep_different_keys(groups: list[str]) -> None:
 
 
 def test_usual_keys_stay_as_they_are() -> None:
-    for key in ("spectral_edge/total/gap", "spectral_edge/layer.0/singular_values/1", "spectral_edge/mlp/k_star"):
+    for key in ("spectral_edge/total/gap", "spectral_edge/layer.0/singular_values_1", "spectral_edge/mlp/k_star"):
         assert safe_key(key) == key
 
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
+from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from integrations.folder_tracker import FolderTracker
 from integrations.tracker import Selection
+from integrations.training_names import HIGHER_IS_BETTER_WORDS, LOWER_IS_BETTER_WORDS
 from integrations.training_record import training_record
 from spectral_edge.errors import UsageError
 from spectral_edge.series import TrainingRecord
+from spectral_edge.settings import Settings
 
 STEPS = (10, 20, 30)
 RISING = {10: 0.1, 20: 0.2, 30: 0.3}
@@ -23,7 +29,7 @@ def recorded(
     folder: Path,
     metrics: Mapping[str, Mapping[int, float]],
     params: Mapping[str, object] | None = None,
-    metric: str | None = None,
+    **asked: Any,
 ) -> TrainingRecord:
     """The record of a run in a folder that logged this."""
     for step in STEPS:
@@ -34,7 +40,7 @@ def recorded(
     (folder / "params.json").write_text(json.dumps(params or {}))
     tracker = FolderTracker()
     (run,) = tracker.runs(Selection(str(folder)))
-    return training_record(tracker, run, STEPS, metric=metric)
+    return training_record(tracker, run, STEPS, Settings(**asked))
 
 
 @pytest.mark.parametrize(
@@ -133,6 +139,9 @@ def test_the_next_known_name_is_taken_when_the_first_counts_other_steps(tmp_path
         ({"lr": 0.1, "lr_scheduler": "cosine"}, None),
         ({"lr": 0.1, "lr_scheduler": "constant", "warmup_steps": 100}, None),
         ({"lr": 0.1, "lr_scheduler": "constant", "warmup_steps": 0}, 0.1),
+        ({"lr": 0.1, "lr_decay_style": "constant", "lr_warmup_iters": 100}, None),
+        ({"learning_rate": 0.1, "lr_scheduler_type": "constant", "warmup_ratio": None, "warmup_steps": 0}, 0.1),
+        ({"lr": 0.1, "scheduler": "ConstantLR"}, None),
         ({"lr": "fast", "lr_scheduler": "constant"}, None),
         ({"lr": "inf", "lr_scheduler": "constant"}, None),
         ({"lr_scheduler": "constant"}, None),
@@ -166,3 +175,110 @@ def test_optimizer_and_weight_decay(
 ) -> None:
     record = recorded(tmp_path, {}, params)
     assert (record.optimizer, record.weight_decay) == (optimizer, decay)
+
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/training-record.md"
+ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.read_text().splitlines()]
+TABLE = [row for row in ROWS if len(row) == 5 and "`" in row[2]]
+"""Rows of the page: framework, then a cell of names each for learning rate, metric, optimizer, weight decay."""
+
+
+def names(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: re.sub(r"\W+", "-", row[0]))
+def test_names_that_the_page_lists_are_found_in_its_order(tmp_path: Path, row: list[str]) -> None:
+    _, rates, metrics, optimizers, decays = row
+    marks = dict(re.findall(r"`([^`]+)` ([↑↓])", metrics))
+    assert list(marks) == names(metrics)
+    left = dict.fromkeys((*names(rates), *marks), RISING)
+    for rate, metric in zip_longest(names(rates), marks):
+        params = dict.fromkeys(names(optimizers)[:1], "AdamW") | dict.fromkeys(names(decays)[:1], "0.5")
+        record = recorded(tmp_path, {"loss": RISING, "grad_norm": RISING, **left}, params)
+        found = (record.learning_rate and record.learning_rate.name, record.metric and record.metric.name)
+        assert found == (rate, metric)
+        if metric:
+            assert record.higher_is_better == (marks[metric] == "↑")
+        assert (record.optimizer, record.weight_decay) == (
+            "AdamW" if optimizers else None,
+            0.5 if names(decays) else None,
+        )
+        assert not record.warnings
+        for name in (rate, metric):
+            left.pop(name, None)
+
+
+def test_the_page_lists_many_frameworks_and_the_words_of_directions() -> None:
+    assert len(TABLE) == 20
+    for begin, words in (("lower", LOWER_IS_BETTER_WORDS), ("higher", HIGHER_IS_BETTER_WORDS)):
+        (line,) = re.findall(rf"^- {begin}: ((?:.|\n  )*)$", PAGE.read_text(), flags=re.MULTILINE)
+        assert names(line) == [word.replace(r"\w*", "…") for word in words]
+
+
+@pytest.mark.parametrize(
+    "name", ["lr-AdamW-momentum", "lr-AdamW/pg1-weight_decay", "lr-AdamW/pg2", "learning-rate vs samples"]
+)
+def test_companions_of_a_rate_are_no_rate(tmp_path: Path, name: str) -> None:
+    assert recorded(tmp_path, {name: RISING}).learning_rate is None
+
+
+@pytest.mark.parametrize(
+    "name", ["train_accuracy", "accuracy", "train/loss", "eval_runtime", "eval_samples_per_second"]
+)
+def test_what_is_no_evaluation_metric(tmp_path: Path, name: str) -> None:
+    assert recorded(tmp_path, {name: RISING}).metric is None
+
+
+def test_a_rate_under_a_name_of_ones_own(tmp_path: Path) -> None:
+    record = recorded(tmp_path, {"lr": RISING, "alpha": {10: 1, 20: 2, 30: 3}}, learning_rate_metric="alpha")
+    assert record.learning_rate_at(np.array(STEPS)).tolist() == [1, 2, 3]
+
+
+def test_a_rate_that_held_for_the_whole_run(tmp_path: Path) -> None:
+    record = recorded(tmp_path, {"lr": RISING}, {"alpha": "0.5", "warmup_steps": 9}, learning_rate_param="alpha")
+    assert record.learning_rate is None
+    assert record.learning_rate_at(np.array(STEPS)).tolist() == [0.5, 0.5, 0.5]
+
+
+def test_a_parameter_without_a_number_is_no_rate(tmp_path: Path) -> None:
+    record = recorded(tmp_path, {"lr": RISING}, {"alpha": "cosine"}, learning_rate_param="alpha")
+    assert np.isnan(record.learning_rate_at(np.array(STEPS))).all()
+    assert record.warnings == ("parameter 'alpha' holds no number, so there is no learning rate.",)
+
+
+def test_a_weight_decay_under_a_name_of_ones_own(tmp_path: Path) -> None:
+    record = recorded(tmp_path, {}, {"weight_decay": 1, "l2": "0.25"}, weight_decay_param="l2")
+    assert record.weight_decay == 0.25
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"learning_rate_metric": "lrr"}, "no metric named 'lrr'. Did you mean 'lr'"),
+        ({"learning_rate_param": "alfa"}, "no parameter named 'alfa'. Did you mean 'alpha'"),
+        ({"weight_decay_param": "x"}, "no parameter named 'x'. Next: choose one that was logged: 'alpha'"),
+    ],
+)
+def test_names_that_the_run_does_not_have(tmp_path: Path, asked: dict[str, str], told: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        recorded(tmp_path, {"lr": RISING}, {"alpha": 1}, **asked)
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("direction", ["higher", "lower"])
+def test_a_direction_of_ones_own(tmp_path: Path, direction: str) -> None:
+    record = recorded(tmp_path, {"val_loss": RISING, "score": RISING}, metric_direction=direction)
+    assert record.higher_is_better == (direction == "higher")
+    record = recorded(tmp_path, {"score": RISING}, metric="score", metric_direction=direction)
+    assert (record.higher_is_better, record.warnings) == (direction == "higher", ())
+
+
+def test_parameters_that_tell_different_things(tmp_path: Path) -> None:
+    params = {"generator": {"weight_decay": 0.1}, "critic": {"weight_decay": 0}}
+    record = recorded(tmp_path, {}, params)
+    assert record.weight_decay is None
+    assert record.warnings == (
+        "parameters 'critic/weight_decay', 'generator/weight_decay' tell different things, so none of them was taken.",
+    )
+    assert recorded(tmp_path, {}, {**params, "weight_decay": 0.5}).weight_decay == 0.5

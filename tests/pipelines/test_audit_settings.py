@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from integrations.selection import Criteria
 from pipelines.settings import AuditSettings, load_settings
 from spectral_edge.errors import UsageError
-from spectral_edge.settings import Settings
+from spectral_edge.settings import Settings, same_pass
 
 
 def refused(text: str = "", /, **flags: object) -> str:
@@ -79,6 +80,10 @@ WRONG: Mapping[str, object] = {
     "filter": "",
     "state": "finished,done",
     "since": "yesterday",
+    "metric_direction": "up",
+    "learning_rate_metric": "",
+    "learning_rate_param": "",
+    "weight_decay_param": "",
 }
 
 
@@ -94,6 +99,34 @@ def test_a_wrong_value_tells_where_it_came_from(monkeypatch: pytest.MonkeyPatch)
     assert "file spectral-edge.toml" in refused("window = 1")
     monkeypatch.setenv("SPECTRAL_EDGE_WINDOW", "one")
     assert "environment variable SPECTRAL_EDGE_WINDOW" in refused()
+
+
+NAMED: Mapping[str, str] = {
+    "metric_direction": "lower",
+    "learning_rate_metric": "alpha",
+    "learning_rate_param": "alpha",
+    "weight_decay_param": "l2",
+}
+
+
+@pytest.mark.parametrize("key", NAMED)
+def test_what_a_run_says_under_other_names_is_another_audit_of_the_same_pass(key: str) -> None:
+    named = load_settings(**{key: NAMED[key]}).analysis()
+    assert getattr(named, key) == NAMED[key]
+    assert named.hash != Settings().hash
+    assert same_pass(Settings().as_json(), named)
+    assert same_pass(named.as_json(), Settings())
+
+
+def test_names_left_to_us_leave_the_hash_as_it_was_before_they_could_be_given() -> None:
+    assert not set(json.loads(Settings().as_json())) & set(NAMED)
+    assert json.loads(Settings().as_json())["metric"] is None
+
+
+def test_a_learning_rate_is_named_once() -> None:
+    assert "one of `learning_rate_metric` and" in refused(learning_rate_metric="lr", learning_rate_param="lr")
+    with pytest.raises(UsageError, match="must be higher or lower"):
+        Settings(metric_direction="up")  # type: ignore[arg-type]
 
 
 def test_lags_below_window_are_refused() -> None:

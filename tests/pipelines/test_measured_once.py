@@ -60,7 +60,7 @@ class TestOtherSettings:
         [
             {"window": 5, "lags": LAGS},
             {"window": 3, "lags": LAGS, "false_alarm_rate": 0.3},
-            {"window": 3, "lags": 5},
+            {"window": 3, "lags": 5, "metric_direction": "lower"},
         ],
     )
     def test_nothing_is_fetched_or_read(self, folder: Path, flags: dict[str, object]) -> None:

@@ -17,6 +17,7 @@ import pytest
 TESTS = Path(__file__).resolve().parent
 PAGE = TESTS.parent / "docs" / "mlflow.md"
 OPTION = "--matrix"
+PROPERTY = "matrix"
 PASSED, FAILED, NOT_RUN = "✓", "✗", "?"
 
 Cell = tuple[str, str, str]
@@ -24,10 +25,13 @@ Cell = tuple[str, str, str]
 
 
 class Recorder:
-    """Sees which cells the collected tests cover, and how these tests end."""
+    """Sees which cells the collected tests cover, and how these tests end.
+
+    What a test covers travels with its report, as another process may have collected and run it.
+    """
 
     def __init__(self, *, only_collects: bool) -> None:
-        self._cells: dict[str, list[Cell]] = {}
+        self._places: dict[Cell, int] = {}
         self._outcomes: dict[Cell, str] = {}
         self._only_collects = only_collects
         self.files: set[Path] = set()
@@ -39,22 +43,32 @@ class Recorder:
             self.files.add(item.path)
             for mark in item.iter_markers("matrix"):
                 table, row, column = map(str, mark.args)
-                self._cells.setdefault(item.nodeid, []).append((table, row, column))
-                self._outcomes[table, row, column] = PASSED if self._only_collects else NOT_RUN
+                cell = table, row, column
+                place = self._places.setdefault(cell, len(self._places))
+                item.user_properties.append((PROPERTY, [place, *cell]))
+                self._outcomes[cell] = PASSED if self._only_collects else NOT_RUN
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        for cell in self._cells.get(report.nodeid, ()):
+        for name, value in report.user_properties:
+            if name != PROPERTY:
+                continue
+            place, table, row, column = value
+            cell = table, row, column
+            self._places[cell] = place
             if report.failed:
                 self._outcomes[cell] = FAILED
-            elif report.when == "call" and report.passed and self._outcomes[cell] != FAILED:
+            elif report.when == "call" and report.passed and self._outcomes.get(cell) != FAILED:
                 self._outcomes[cell] = PASSED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        terminalreporter.write_line(_printed(self._outcomes))
+        terminalreporter.write_line(_printed(self._in_order(self._outcomes)))
 
     def covered(self) -> str:
         """The tables, as if all tests had passed."""
-        return _printed(dict.fromkeys(self._outcomes, PASSED))
+        return _printed(self._in_order(dict.fromkeys(self._places, PASSED)))
+
+    def _in_order(self, outcomes: Mapping[Cell, str]) -> dict[Cell, str]:
+        return {cell: outcomes[cell] for cell in sorted(outcomes, key=self._places.__getitem__)}
 
 
 def _printed(outcomes: Mapping[Cell, str]) -> str:

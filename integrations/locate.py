@@ -9,7 +9,7 @@ from typing import Final
 
 from integrations.folder_tracker import FolderTracker
 from integrations.mlflow_tracker import MlflowTracker
-from integrations.tracker import Selection, Tracker
+from integrations.tracker import Into, Selection, Tracker
 from spectral_edge.errors import UsageError
 
 SCHEMES: Final = {
@@ -21,25 +21,32 @@ SCHEMES: Final = {
 _RUN_ID: Final = re.compile(r"(?P<experiment>.+)/(?P<run_id>[0-9a-f]{32})")  # experiment names may hold slashes
 
 
-def locate(source: str, *, tracking_uri: str | None = None) -> tuple[Tracker, Selection]:
+def locate(source: str, *, tracking_uri: str | None = None, into: Into = "run") -> tuple[Tracker, Selection]:
     """The tracker that `source` names, and which of its runs.
 
     Args:
         source: `mlflow:EXPERIMENT` (by name or id), `mlflow:EXPERIMENT/RUN_ID`, or `dir:PATH`.
         tracking_uri: For MLflow; None takes MLFLOW_TRACKING_URI, or MLflow's own default.
+        into: Where annotations go: to the `run` itself, or to a `child` run of it, which folders do not have.
 
     Raises:
-        UsageError: `source` is not written like that; the message says what was probably meant.
+        UsageError: `source` is not written like that; the message says what was probably meant. Or `into` is child and
+            the source a folder.
     """
     scheme, colon, rest = source.partition(":")
     if not colon or scheme not in SCHEMES or not rest.strip():
         raise _not_a_source(source)
+    if scheme == "dir" and into == "child":
+        raise UsageError(
+            f"`into` is child, and {source} is a folder: its runs have no child runs.",
+            next_step="leave --into out (results lie in a folder spectral_edge/ of their own), or use --annotate none.",
+        )
     if scheme == "dir":
         return FolderTracker(), Selection(str(Path(rest).expanduser()))
     named = _RUN_ID.fullmatch(rest)
     if named:
-        return MlflowTracker(tracking_uri), Selection(named["experiment"], (named["run_id"],))
-    return MlflowTracker(tracking_uri), Selection(rest)
+        return MlflowTracker(tracking_uri, into), Selection(named["experiment"], (named["run_id"],))
+    return MlflowTracker(tracking_uri, into), Selection(rest)
 
 
 def _not_a_source(source: str) -> UsageError:

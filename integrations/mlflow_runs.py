@@ -10,7 +10,7 @@ from typing import Final
 from mlflow.entities import Experiment, Run, ViewType
 
 from integrations.mlflow_connection import MlflowConnection, every_page
-from integrations.tracker import RunState, Selection, TrackedRun
+from integrations.tracker import AUDIT_OF, RunState, Selection, TrackedRun
 from spectral_edge.errors import NotFoundError
 from spectral_edge.tables import RunKey
 
@@ -33,7 +33,7 @@ def selected_runs(connection: MlflowConnection, selection: Selection, kind: str)
     experiment = _experiment(connection, selection.container)
     with connection.errors():
         runs = _named(connection, experiment, selection) if selection.run_ids else _all(connection, experiment)
-    return [_tracked(connection, experiment, run, kind) for run in runs]
+    return [_tracked(connection, experiment, run, kind) for run in runs if AUDIT_OF not in run.data.tags]
 
 
 def all_experiments(connection: MlflowConnection) -> list[Experiment]:

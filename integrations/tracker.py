@@ -18,14 +18,18 @@ from spectral_edge.series import MetricSeries
 from spectral_edge.tables import RunKey
 
 RunState = Literal["running", "finished", "failed", "killed", "unknown"]
+Into = Literal["run", "child"]
 StepSource = Literal["logged_model", "metadata", "file_name", "folder_name"]
 
 OUR_NAME: Final = "spectral_edge"
 """Names all that we write to a run: tags `spectral_edge.*`, metrics `spectral_edge/*`, files in `spectral_edge/`."""
 OUR_FILES: Final = frozenset({"gaps.parquet", "spectrum.html", "spectrum.png"})
 """Files that an annotation has held in this or an earlier version: what may be deleted again in `spectral_edge/`."""
+AUDIT_OF: Final = "spectral_edge.audit_of"
+"""Tag of a run that spectral-edge made for results: the id of the run that was audited. Such runs are never audited."""
 
 __all__ = [
+    "AUDIT_OF",
     "OUR_NAME",
     "Annotation",
     "AnnotationState",
@@ -33,6 +37,7 @@ __all__ = [
     "CheckpointFile",
     "CheckpointListing",
     "CheckpointRef",
+    "Into",
     "Leftover",
     "MetricPoint",
     "MetricSeries",
@@ -194,8 +199,9 @@ class RetractReceipt:
         tags: Tags taken back.
         files: Files taken back, named relative to `spectral_edge/`.
         note: Whether our section was taken out of the run's note.
+        child_runs: Ids of the runs made for results that were deleted.
         kept_metrics: Points by metric, of which the tracker can delete none.
-        advice: What a person can do about `kept_metrics`.
+        advice: What a person can do about what the tracker keeps.
         leftovers: What stays although trackers of this kind can delete it.
         foreign_files: Files in `spectral_edge/` that we did not write; they were left alone.
     """
@@ -203,6 +209,7 @@ class RetractReceipt:
     tags: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     note: bool = False
+    child_runs: tuple[str, ...] = ()
     kept_metrics: Mapping[str, int] = field(default_factory=dict)
     advice: str = ""
     leftovers: tuple[Leftover, ...] = ()
@@ -211,7 +218,7 @@ class RetractReceipt:
     @property
     def took_back(self) -> bool:
         """Whether there was anything to take back."""
-        return bool(self.tags or self.files or self.note)
+        return bool(self.tags or self.files or self.note or self.child_runs)
 
 
 class Tracker(Protocol):
@@ -290,6 +297,7 @@ class Tracker(Protocol):
         Raises:
             AccessDeniedError: We may read but not write.
             NotFoundError: The run has been deleted.
+            RunBusyError: Another process is writing to the run.
             AnnotationConflictError: The tracker lacks `overwrites_metrics`, the run carries other values at the same
                 steps, from an audit with other settings or of other checkpoints, and `replace` is False. Nothing was
                 written.
@@ -311,5 +319,6 @@ class Tracker(Protocol):
         Raises:
             AccessDeniedError: We may read but not write.
             NotFoundError: The run has been deleted.
+            RunBusyError: Another process is writing to the run.
         """
         ...

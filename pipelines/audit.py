@@ -91,7 +91,7 @@ def audit_project(source: str, settings: AuditSettings) -> AuditSummary | State[
 def prepare(source: str, settings: AuditSettings) -> tuple[Job, list[TrackedRun]]:
     """The runs of `source`, and all that is needed to audit them."""
     device = settings.torch_device()
-    tracker, selection = locate(source, tracking_uri=settings.tracking_address)
+    tracker, selection = locate(source, tracking_uri=settings.tracking_address, into=settings.into)
     store = Store.open(settings.store)
     if store.location.is_local:
         store.sweep()  # rows of an audit that was killed before it could delete those of the audit before it

@@ -66,7 +66,7 @@ def forecast_sources(sources: Sequence[str], settings: AuditSettings, *, as_json
 
 def _require_known(sources: Sequence[str], settings: AuditSettings) -> None:
     for source in sources:
-        locate(source, tracking_uri=settings.tracking_address)
+        locate(source, tracking_uri=settings.tracking_address, into=settings.into)
 
 
 def _tell(sources: Sequence[str], work: Callable[[str], _Told], *, as_json: bool) -> int:

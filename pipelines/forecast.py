@@ -34,6 +34,9 @@ LOOKING_REQUESTS: Final = 4
 WRITING_REQUESTS: Final = {"none": 0, "summary": 3, "full": 12}
 """Tags and note; with `full` also files and metrics, which go in batches of 1,000 points."""
 
+LEASE_REQUESTS: Final = 4
+"""To write to a run while no other process does."""
+
 WRITTEN_BACK: Final = {
     "none": "nothing",
     "summary": "tags, note",
@@ -163,7 +166,7 @@ def forecast(source: str, settings: AuditSettings) -> Forecast:
         NotFoundError: No such experiment or folder.
         TransientError: The tracker did not answer.
     """
-    tracker, selection = locate(source, tracking_uri=settings.tracking_address)
+    tracker, selection = locate(source, tracking_uri=settings.tracking_address, into=settings.into)
     scope = Scope.of(tracker, settings, _store_if_there(settings.store))
     rate = compute_rate(scope.analysis.lags, settings.torch_device())
     return Forecast(source, tuple(_forecast_run(scope, run, rate) for run in tracker.runs(selection)))
@@ -205,15 +208,14 @@ def _forecast_run(scope: Scope, run: TrackedRun, rate: float) -> RunForecast:
             return _forecast_audit(scope, run, decision, rate)
     except SpectralEdgeError as error:
         return RunForecast(run.key.run_name, run.key.run_id, None, error=str(error.of_run(run.key.run_name)))
-    level = scope.settings.annotate
     writes = decision.action == "update"
     return RunForecast(
         run.key.run_name,
         run.key.run_id,
         decision.action,
         checkpoints=len(decision.listing.checkpoints),
-        requests=0 if scope.tracker.capabilities.local_checkpoints or not writes else WRITING_REQUESTS[level],
-        written_back=WRITTEN_BACK[level] if writes else "nothing",
+        requests=0 if scope.tracker.capabilities.local_checkpoints or not writes else _writing_requests(scope.settings),
+        written_back=_written_back(scope.settings) if writes else "nothing",
         error=decision.known_error,
     )
 
@@ -231,11 +233,20 @@ def _forecast_audit(scope: Scope, run: TrackedRun, decision: Decision, rate: flo
         new_checkpoints=decision.new_checkpoints if decision.action == "extend" else 0,
         bytes_to_fetch=to_fetch,
         bytes_to_read=to_read,
-        requests=0 if is_local else LOOKING_REQUESTS + files + WRITING_REQUESTS[settings.annotate],
+        requests=0 if is_local else LOOKING_REQUESTS + files + _writing_requests(settings),
         seconds=to_fetch / FETCH_BYTES_PER_SECOND + to_read / DISK_BYTES_PER_SECOND + to_read / rate,
-        written_back=WRITTEN_BACK[settings.annotate],
+        written_back=_written_back(settings),
         enough_lags=decision.enough_lags,
     )
+
+
+def _writing_requests(settings: AuditSettings) -> int:
+    return 0 if settings.annotate == "none" else WRITING_REQUESTS[settings.annotate] + LEASE_REQUESTS
+
+
+def _written_back(settings: AuditSettings) -> str:
+    words = WRITTEN_BACK[settings.annotate]
+    return f"a child run with {words}" if settings.into == "child" and settings.annotate != "none" else words
 
 
 def _bytes(scope: Scope, refs: Sequence[CheckpointRef], lags: int) -> tuple[int, int]:

@@ -42,7 +42,7 @@ SAME: Final = 0.01
 
 
 def state_of(run: Run) -> AnnotationState | None:
-    """What the tags of `run` say of an earlier annotation: not complete while somebody writes, or was killed writing."""
+    """What the tags of `run` say of an earlier annotation: not complete while somebody writes, or was killed then."""
     state = AnnotationState.of_marks(run.data.tags.get(STARTED), run.data.tags.get(FINISHED))
     return replace_fields(state, complete=False) if state is not None and leases(run) else state
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,11 @@ from spectral_edge.store import Store
 
 STEPS = tuple(range(1, 9))
 NOTE = "Mine.\r\n\n<b>*stars*</b> "
-WAYS = [("none", "run"), ("none", "child"), *itertools.product(("summary", "full"), ("run", "child"))]
+# Last what leaves points on the run.
+WAYS = {
+    "ended": [("none", "run"), ("summary", "run"), ("summary", "child"), ("full", "child"), ("full", "run")],
+    "running": [("full", "run")],
+}
 
 
 def whole(client: MlflowClient, run_id: str) -> dict[str, Any]:
@@ -45,20 +48,20 @@ def theirs(state: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-@pytest.mark.parametrize("is_running", [False, True], ids=["ended", "running"])
+@pytest.mark.parametrize("state", WAYS)
 def test_what_people_have_on_a_run_stays(
-    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_running: bool
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     lab = MlflowLab(tmp_path, server)
     project = lab.project()
     tags = {"mine": "keep me", NOTE_TAG: NOTE}
     handle = lab.log(project, Logged("run", trained(*STEPS), {"loss": [(1, 2.0)]}, {"lr": "0.1"}, tags))
-    if is_running:
+    if state == "running":
         lab.client.update_run(handle, status="RUNNING")
     source, client = f"mlflow:{project.container}", lab.client
     before = whole(client, handle)
-    for level, into in WAYS if not is_running else [("full", "run"), ("full", "child")]:
+    for level, into in WAYS[state]:
         settings = load_settings(
             window=3, annotate=level, into=into, store=f"{level}-{into}", tracking_uri=server, spool="spool"
         )
@@ -71,7 +74,7 @@ def test_what_people_have_on_a_run_stays(
         assert theirs(audited) == theirs(before)
         if into == "child" or level == "none":
             assert audited == before
-        made = [run for run in client.search_runs([run.info.experiment_id for run in [client.get_run(handle)]])]
+        made = client.search_runs([before["info"]["experiment_id"]])
         nested = [
             run for run in made if run.data.tags.get(MLFLOW_PARENT_RUN_ID) == handle and AUDIT_OF in run.data.tags
         ]

@@ -10,7 +10,7 @@ from typing import Final
 from integrations.folder_tracker import FolderTracker, require_told_by_folders
 from integrations.mlflow_tracker import MlflowTracker
 from integrations.selection import Criteria, Selection
-from integrations.tracker import Tracker
+from integrations.tracker import Into, Tracker
 from spectral_edge.errors import UsageError
 
 SCHEMES: Final = {
@@ -23,7 +23,9 @@ _RUN_ID: Final = re.compile(r"(?P<experiment>.+)/(?P<run_id>[0-9a-f]{32})")  # e
 _ANY: Final = Criteria()
 
 
-def locate(source: str, *, tracking_uri: str | None = None, criteria: Criteria = _ANY) -> tuple[Tracker, Selection]:
+def locate(
+    source: str, *, tracking_uri: str | None = None, criteria: Criteria = _ANY, into: Into = "run"
+) -> tuple[Tracker, Selection]:
     """The tracker that `source` names, and which of its runs. Nothing is asked of the tracker yet.
 
     Args:
@@ -31,21 +33,27 @@ def locate(source: str, *, tracking_uri: str | None = None, criteria: Criteria =
             slash and 32 hexadecimal digits names a run; other slashes belong to the experiment's name.
         tracking_uri: For MLflow; None takes MLFLOW_TRACKING_URI, or MLflow's own default.
         criteria: What the runs must be like.
+        into: Where annotations go: to the `run` itself, or to a `child` run of it, which folders do not have.
 
     Raises:
         UsageError: `source` is not written like that, and the message says what was probably meant; or the tracker
-            cannot tell what `criteria` asks for.
+            cannot tell what `criteria` asks for, or has no child runs.
     """
     scheme, colon, rest = source.partition(":")
     if not colon or scheme not in SCHEMES or not rest.strip():
         raise _not_a_source(source)
+    if scheme == "dir" and into == "child":
+        raise UsageError(
+            f"`into` is child, and {source} is a folder: its runs have no child runs.",
+            next_step="leave --into out (results lie in a folder spectral_edge/ of their own), or use --annotate none.",
+        )
     if scheme == "dir":
         require_told_by_folders(criteria)
         return FolderTracker(), Selection(str(Path(rest).expanduser()), criteria=criteria)
     named = _RUN_ID.fullmatch(rest)
     if named:
-        return MlflowTracker(tracking_uri), Selection(named["experiment"], (named["run_id"],), criteria)
-    return MlflowTracker(tracking_uri), Selection(rest, criteria=criteria)
+        return MlflowTracker(tracking_uri, into), Selection(named["experiment"], (named["run_id"],), criteria)
+    return MlflowTracker(tracking_uri, into), Selection(rest, criteria=criteria)
 
 
 def _not_a_source(source: str) -> UsageError:

@@ -2,7 +2,8 @@
 
 Order: a mark that names what is begun, metrics, files, the note, tags, and last the mark that it is finished. MLflow
 keeps every metric point for ever and a second point at a step is drawn beside the first, so a point is written only
-where the run has none; its timestamp is computed (start of the run + step), never the clock's.
+where the run has none; its timestamp is computed (start of the run + step), never the clock's. All of it is written
+under a lease (mlflow_lease.py): one process at a time.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import replace as replace_fields
 from pathlib import Path
 from typing import Final
 
@@ -20,13 +22,12 @@ from mlflow.entities import Metric, Run, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from mlflow.utils.validation import MAX_TAG_VAL_LENGTH
 
+from integrations.mlflow_lease import Lease, leased
+from integrations.mlflow_tags import FINISHED, STARTED, delete_tags, leases, our_tags, require_active
 from integrations.tracker import OUR_NAME, Annotation, AnnotationState, WriteReceipt
-from spectral_edge.errors import AnnotationConflictError, NotFoundError
+from spectral_edge.errors import AnnotationConflictError
 
 METRIC_PREFIX: Final = f"{OUR_NAME}/"
-TAG_PREFIX: Final = f"{OUR_NAME}."
-STARTED: Final = f"{OUR_NAME}.annotating"
-FINISHED: Final = f"{OUR_NAME}.annotated"
 NOTE_BEGIN: Final = "<!-- spectral-edge:begin -->"
 NOTE_END: Final = "<!-- spectral-edge:end -->"
 # The innermost pair of marks: when someone has deleted one mark of an older section, the text after it is theirs.
@@ -35,34 +36,69 @@ _SECTION: Final = re.compile(
 )
 _GAP: Final = "\n\n"
 MAX_KEY: Final = 250
+_BATCH: Final = 1000  # what MLflow takes in one request
 SAME: Final = 0.01
 """Values closer than this, relatively, are the same number computed on another machine or device."""
 
 
 def state_of(run: Run) -> AnnotationState | None:
-    """What the tags of `run` say of an earlier annotation."""
-    return AnnotationState.of_marks(run.data.tags.get(STARTED), run.data.tags.get(FINISHED))
+    """What the tags of `run` say of an earlier annotation: not complete while somebody writes, or was killed then."""
+    state = AnnotationState.of_marks(run.data.tags.get(STARTED), run.data.tags.get(FINISHED))
+    return replace_fields(state, complete=False) if state is not None and leases(run) else state
 
 
-def write_annotation(client: MlflowClient, run: Run, annotation: Annotation, *, replace: bool) -> WriteReceipt:
+def write_annotation(
+    client: MlflowClient,
+    run: Run,
+    annotation: Annotation,
+    *,
+    replace: bool,
+    begin: int | None = None,
+    token: str | None = None,
+) -> WriteReceipt:
     """Write `annotation` to `run`, which was read just now.
 
+    Args:
+        client: Of the store that the run is in.
+        run: The run to write to.
+        annotation: What to write.
+        replace: See `Tracker.annotate`.
+        begin: When step 0 was, in milliseconds; None is the start of `run`.
+        token: Of a lease that `run` was created with.
+
     Raises:
-        NotFoundError: The run has been deleted. (MLflow would still take files for it, silently.)
+        NotFoundError: The run has been deleted.
         AnnotationConflictError: See `Tracker.annotate`.
+        RunBusyError: Another process writes to the run.
     """
-    if run.info.lifecycle_stage != "active":
-        raise NotFoundError("the run has been deleted.", run=run.info.run_name, next_step="restore it to annotate it.")
-    if run.data.tags.get(FINISHED) == run.data.tags.get(STARTED) == annotation.mark:
+    require_active(run)
+    if _is_written(run, annotation) and not leases(run):
         return WriteReceipt(0, 0, 0)
-    points = _points_to_write(client, run, annotation, replace=replace)
+    with leased(client, run, token) as lease:
+        if _is_written(lease.run, annotation):
+            return WriteReceipt(0, 0, 0)
+        return _write(client, lease, annotation, replace=replace, begin=begin or lease.run.info.start_time or 0)
+
+
+def _is_written(run: Run, annotation: Annotation) -> bool:
+    return run.data.tags.get(FINISHED) == run.data.tags.get(STARTED) == annotation.mark
+
+
+def _write(client: MlflowClient, lease: Lease, annotation: Annotation, *, replace: bool, begin: int) -> WriteReceipt:
+    run = lease.run
+    points = _points_to_write(client, run, annotation, replace=replace, begin=begin)
+    lease.check()
     _tag(client, run, {STARTED: annotation.mark})
-    client.log_batch(run.info.run_id, metrics=points.metrics, synchronous=True)  # sent in batches of 1,000
-    written = _write_files(client, run.info.run_id, annotation.files)
+    for first in range(0, len(points.metrics), _BATCH):
+        lease.check()
+        client.log_batch(run.info.run_id, metrics=points.metrics[first : first + _BATCH], synchronous=True)
+    written = _write_files(client, lease, annotation.files)
+    lease.check()
     warnings = points.warnings + _write_note(client, run, annotation.note)
+    lease.check()
     _tag(client, run, annotation.tags)
-    for stale in _stale_tags(run, annotation):
-        client.delete_tag(run.info.run_id, stale)
+    delete_tags(client, run.info.run_id, _stale_tags(run, annotation))
+    lease.check()
     _tag(client, run, {FINISHED: annotation.mark})
     return WriteReceipt(len(points.metrics), len(annotation.files), written, warnings)
 
@@ -75,11 +111,10 @@ class _Points:
     warnings: tuple[str, ...] = ()
 
 
-def _points_to_write(client: MlflowClient, run: Run, annotation: Annotation, *, replace: bool) -> _Points:
+def _points_to_write(client: MlflowClient, run: Run, annotation: Annotation, *, replace: bool, begin: int) -> _Points:
     """The points that the run lacks; with `replace` also those it has with another value."""
     new: list[Metric] = []
     other: list[Metric] = []
-    begin = run.info.start_time or 0
     keys = {key: _latest(client, run, key) for key in {safe_key(point.key) for point in annotation.metrics}}
     for point in annotation.metrics:
         key = safe_key(point.key)
@@ -143,18 +178,20 @@ def safe_key(key: str) -> str:
     return f"{safe[: MAX_KEY - 9]}-{hashlib.sha256(key.encode(errors='surrogatepass')).hexdigest()[:8]}"
 
 
-def _write_files(client: MlflowClient, run_id: str, files: Mapping[str, bytes]) -> int:
+def _write_files(client: MlflowClient, lease: Lease, files: Mapping[str, bytes]) -> int:
     with tempfile.TemporaryDirectory(prefix="spectral-edge-") as folder:
         for name, content in files.items():
             path = Path(folder, name)
             path.write_bytes(content)
-            client.log_artifact(run_id, str(path), OUR_NAME)
+            lease.check()
+            client.log_artifact(lease.run.info.run_id, str(path), OUR_NAME)
     return sum(map(len, files.values()))
 
 
 def _write_note(client: MlflowClient, run: Run, section: str) -> tuple[str, ...]:
     """Put `section` into the run's note; returns a warning when there is no room for it."""
-    note = run.data.tags.get(MLFLOW_RUN_NOTE, "")
+    # Read again, as its owner may have written meanwhile.
+    note = client.get_run(run.info.run_id).data.tags.get(MLFLOW_RUN_NOTE, "")
     merged = note_with_section(note, section)
     if len(merged) > MAX_TAG_VAL_LENGTH:
         limit = f"{len(merged)} characters long with our section, and MLflow cuts it after {MAX_TAG_VAL_LENGTH}"
@@ -191,4 +228,4 @@ def _tag(client: MlflowClient, run: Run, tags: Mapping[str, str]) -> None:
 def _stale_tags(run: Run, annotation: Annotation) -> Iterable[str]:
     """Tags of an earlier annotation that this one does not have, such as the error of a failed audit."""
     kept = {*annotation.tags, STARTED, FINISHED}
-    return [key for key in run.data.tags if key.startswith(TAG_PREFIX) and key not in kept]
+    return [key for key in our_tags(run) if key not in kept]

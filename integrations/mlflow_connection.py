@@ -22,6 +22,7 @@ from mlflow.utils.rest_utils import http_request
 from sqlalchemy.engine import make_url
 
 from integrations.mlflow_errors import mlflow_errors, without_secrets
+from integrations.mlflow_http import set_defaults
 from integrations.tracker import OUR_NAME
 from spectral_edge.checkpoints import DCP_METADATA
 from spectral_edge.errors import NotFoundError, TrackerUnavailableError
@@ -69,6 +70,7 @@ class MlflowConnection:
             TrackerUnavailableError: Nothing answered within seconds.
             NotFoundError: The database file or folder does not exist; MLflow would create an empty one.
         """
+        set_defaults()
         self._reach()
         with self.errors():
             return MlflowClient(self._uri)
@@ -99,7 +101,12 @@ class MlflowConnection:
         if self.is_server:
             with self.errors():
                 http_request(
-                    get_default_host_creds(self._uri), "/health", "GET", max_retries=0, timeout=_CONNECT_SECONDS
+                    get_default_host_creds(self._uri),
+                    "/health",
+                    "GET",
+                    max_retries=0,
+                    timeout=_CONNECT_SECONDS,
+                    retry_codes=(),  # any answer will do: a server that is busy is asked again by what comes next
                 )
         elif scheme in {"", "file"}:
             _must_exist(_path_of(self._uri), self.address)

@@ -6,6 +6,7 @@ becomes one error of spectral_edge.errors. Passwords in tracking URIs and signat
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -101,10 +102,24 @@ _TELLING: Final[tuple[tuple[str, type[SpectralEdgeError], str | None], ...]] = (
 )
 
 
+_SECRET_VARIABLES: Final = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD", "AWS_SECRET_ACCESS_KEY")
+_SHORTEST_SECRET: Final = 6  # shorter ones are parts of ordinary words
+
+
 def without_secrets(text: str) -> str:
-    """`text` with user names and passwords cut out of URIs, and query strings of URLs (they carry signatures)."""
+    """`text` without secrets.
+
+    Cut out are user names and passwords in URIs, query strings of URLs (they carry signatures), and what a server
+    repeats of the credentials that it was sent.
+    """
     text = re.sub(r"(\w://)[^/\s'\"]*@", r"\1", text)
-    return re.sub(r"(\w+://[^\s?'\"]+)\?[^\s'\")]+", r"\1", text)
+    text = re.sub(r"(\w+://[^\s?'\"]+)\?[^\s'\")]+", r"\1", text)
+    text = re.sub(r"\b(Basic|Bearer)\s+[\w+/=.~-]{8,}", r"\1 ***", text)
+    for name in _SECRET_VARIABLES:
+        secret = os.environ.get(name, "")
+        if len(secret) >= _SHORTEST_SECRET:
+            text = text.replace(secret, "***")
+    return text
 
 
 @contextmanager

@@ -12,24 +12,17 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
-from integrations.mlflow_annotations import (
-    FINISHED,
-    METRIC_PREFIX,
-    NOTE_BEGIN,
-    NOTE_END,
-    STARTED,
-    TAG_PREFIX,
-    note_without_section,
-)
+from integrations.mlflow_annotations import METRIC_PREFIX, NOTE_BEGIN, NOTE_END, note_without_section
 from integrations.mlflow_connection import MlflowConnection
 from integrations.mlflow_errors import without_secrets
+from integrations.mlflow_lease import Lease, leased
+from integrations.mlflow_tags import FINISHED, STARTED, delete_tags, leases, our_tags, require_active
 from integrations.tracker import OUR_FILES, OUR_NAME, Leftover, RetractReceipt
-from spectral_edge.errors import NotFoundError, TerminalError, TransientError
+from spectral_edge.errors import TerminalError, TransientError
 
 ADVICE: Final = (
     "MLflow has no call that deletes metric points. A later audit with the same settings writes none of them twice. To "
@@ -46,30 +39,58 @@ def retract_run(connection: MlflowConnection, run: Run, *, dry_run: bool) -> Ret
 
     Raises:
         NotFoundError: The run has been deleted; MLflow takes no change of its tags.
+        RunBusyError: Another process writes to the run.
     """
-    if run.info.lifecycle_stage != "active":
-        raise NotFoundError("the run has been deleted.", run=run.info.run_name, next_step="restore it to take it back.")
-    tags = tuple(sorted(key for key in run.data.tags if key.startswith(TAG_PREFIX)))
-    note = run.data.tags.get(MLFLOW_RUN_NOTE, "")
-    metrics = _points(connection, run)
-    files = _Files.of(connection, run, expected=bool(tags))
-    cleaned = note_without_section(note)
-    if not dry_run:
-        _delete_tags(connection, run, [key for key in tags if key == FINISHED])
-        files = files.delete()
-        if cleaned != note:
-            _clean_note(connection, run)
-        _delete_tags(connection, run, [key for key in tags if key not in {FINISHED, STARTED}])
-        _delete_tags(connection, run, [key for key in tags if key == STARTED])
-    return RetractReceipt(
-        tags=tags,
-        files=files.ours,
-        note=cleaned != note,
-        kept_metrics=metrics,
-        advice=ADVICE if metrics else "",
-        leftovers=(*files.leftovers, *_half_a_section(cleaned)),
-        foreign_files=files.foreign,
-    )
+    require_active(run)
+    found = _Found.of(connection, run)
+    if dry_run or not (found.is_anything or leases(run)):
+        return found.receipt(connection)
+    with leased(connection.client, run) as lease:
+        return _Found.of(connection, lease.run).take_back(connection, lease)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What there is of ours on a run."""
+
+    run: Run
+    tags: tuple[str, ...]
+    note: str
+    files: _Files
+
+    @classmethod
+    def of(cls, connection: MlflowConnection, run: Run) -> _Found:
+        tags = our_tags(run)
+        note = run.data.tags.get(MLFLOW_RUN_NOTE, "")
+        return cls(run, tags, note, _Files.of(connection, run, expected=bool(tags)))
+
+    @property
+    def is_anything(self) -> bool:
+        return bool(self.tags or self.files.ours or note_without_section(self.note) != self.note)
+
+    def take_back(self, connection: MlflowConnection, lease: Lease) -> RetractReceipt:
+        client, run_id = connection.client, self.run.info.run_id
+        delete_tags(client, run_id, [key for key in self.tags if key == FINISHED])
+        lease.check()
+        files = self.files.delete()
+        lease.check()
+        if note_without_section(self.note) != self.note:
+            _clean_note(connection, self.run)
+        delete_tags(client, run_id, [key for key in self.tags if key not in {FINISHED, STARTED}])
+        delete_tags(client, run_id, [key for key in self.tags if key == STARTED])
+        return replace(self, files=files).receipt(connection)
+
+    def receipt(self, connection: MlflowConnection) -> RetractReceipt:
+        metrics, cleaned = _points(connection, self.run), note_without_section(self.note)
+        return RetractReceipt(
+            tags=self.tags,
+            files=self.files.ours,
+            note=cleaned != self.note,
+            kept_metrics=metrics,
+            advice=ADVICE if metrics else "",
+            leftovers=(*self.files.leftovers, *_half_a_section(cleaned)),
+            foreign_files=self.files.foreign,
+        )
 
 
 def _points(connection: MlflowConnection, run: Run) -> Mapping[str, int]:
@@ -78,21 +99,12 @@ def _points(connection: MlflowConnection, run: Run) -> Mapping[str, int]:
     return {key: len(connection.client.get_metric_history(run.info.run_id, key)) for key in keys}
 
 
-def _delete_tags(connection: MlflowConnection, run: Run, keys: Sequence[str]) -> None:
-    for key in keys:
-        try:
-            connection.client.delete_tag(run.info.run_id, key)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # gone already: another process takes it back as well
-                raise
-
-
 def _clean_note(connection: MlflowConnection, run: Run) -> None:
     """Read the note again, as its owner may have written meanwhile, and take our section out."""
     note = connection.client.get_run(run.info.run_id).data.tags.get(MLFLOW_RUN_NOTE, "")
     cleaned = note_without_section(note)
     if not cleaned:
-        _delete_tags(connection, run, [MLFLOW_RUN_NOTE])
+        delete_tags(connection.client, run.info.run_id, [MLFLOW_RUN_NOTE])
     elif cleaned != note:
         connection.client.set_tag(run.info.run_id, MLFLOW_RUN_NOTE, cleaned)
 

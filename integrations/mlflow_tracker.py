@@ -6,6 +6,7 @@ Only `MlflowClient` is used: the fluent API changes the state and end time of th
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace as fields_replaced
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,7 @@ from mlflow.entities import Run
 
 from integrations.mlflow_annotations import METRIC_PREFIX, state_of, write_annotation
 from integrations.mlflow_checkpoints import list_checkpoints
+from integrations.mlflow_child import ADVICE, child_of, take_back_children, write_to_child
 from integrations.mlflow_connection import MlflowConnection
 from integrations.mlflow_experiments import all_experiments
 from integrations.mlflow_fetch import fetch_checkpoint
@@ -26,6 +28,7 @@ from integrations.tracker import (
     Capabilities,
     CheckpointListing,
     CheckpointRef,
+    Into,
     RetractReceipt,
     Selection,
     TrackedRun,
@@ -39,12 +42,14 @@ class MlflowTracker:
 
     Args:
         tracking_uri: Where the runs are; None takes MLFLOW_TRACKING_URI, or MLflow's own default.
+        into: Where annotations go: to the `run` itself, or to a `child` run of it.
     """
 
     kind: Final = "mlflow"
 
-    def __init__(self, tracking_uri: str | None = None) -> None:
+    def __init__(self, tracking_uri: str | None = None, into: Into = "run") -> None:
         self._connection = MlflowConnection(tracking_uri)
+        self._into = into
 
     @cached_property
     def capabilities(self) -> Capabilities:
@@ -87,18 +92,30 @@ class MlflowTracker:
         return MetricSeries.from_points(name, [point.step for point in points], [point.value for point in points])
 
     def annotation_state(self, run: TrackedRun) -> AnnotationState | None:
-        """What the run's tags say of an earlier annotation, read fresh."""
-        return state_of(self._run(run))
+        """What the tags of the run, or of its child, say of an earlier annotation, read fresh."""
+        read = self._run(run)
+        with self._connection.errors(run=run.key.run_name):
+            carrier = read if self._into == "run" else child_of(self._connection, read)
+        return None if carrier is None else state_of(carrier)
 
     def annotate(self, run: TrackedRun, annotation: Annotation, *, replace: bool = False) -> WriteReceipt:
-        """Write `annotation` to the run; see `Tracker.annotate`."""
+        """Write `annotation` to the run, or to its child; see `Tracker.annotate`."""
         with self._connection.errors(run=run.key.run_name):
+            if self._into == "child":
+                return write_to_child(self._connection, self._run(run), annotation, replace=replace)
             return write_annotation(self._connection.client, self._run(run), annotation, replace=replace)
 
     def retract(self, run: TrackedRun, *, dry_run: bool = False) -> RetractReceipt:
-        """Take back tags, files and the note section; MLflow keeps metric points. See `Tracker.retract`."""
+        """Take back tags, files and the note section, and delete child runs; MLflow keeps the run's metric points.
+
+        See `Tracker.retract`.
+        """
         with self._connection.errors(run=run.key.run_name):
-            return retract_run(self._connection, self._run(run), dry_run=dry_run)
+            read = self._run(run)
+            receipt = retract_run(self._connection, read, dry_run=dry_run)
+            children = take_back_children(self._connection, read, dry_run=dry_run)
+        advice = " ".join(filter(None, [receipt.advice, ADVICE if children else ""]))
+        return fields_replaced(receipt, child_runs=children, advice=advice)
 
     def _run(self, run: TrackedRun) -> Run:
         with self._connection.errors(run=run.key.run_name):

@@ -21,6 +21,8 @@ from spectral_edge.tables import RunKey
 StepSource = Literal["logged_model", "metadata", "file_name", "folder_name", "model_name", "metric_time"]
 """How a training step was found: with the logged model; recorded beside the weights; in a name; or by the time at which
 the run's metrics were logged."""
+Into = Literal["run", "child"]
+"""Where annotations go: to the run itself, or to a run nested in it that is made for them."""
 
 OUR_NAME: Final = "spectral_edge"
 """Names all that we write to a run: tags `spectral_edge.*`, metrics `spectral_edge/*`, files in `spectral_edge/`."""
@@ -39,6 +41,7 @@ __all__ = [
     "CheckpointListing",
     "CheckpointRef",
     "Criteria",
+    "Into",
     "Leftover",
     "MetricPoint",
     "MetricSeries",
@@ -212,8 +215,9 @@ class RetractReceipt:
         tags: Tags taken back.
         files: Files taken back, named relative to `spectral_edge/`.
         note: Whether our section was taken out of the run's note.
+        child_runs: Ids of the runs made for results that were deleted.
         kept_metrics: Points by metric, of which the tracker can delete none.
-        advice: What a person can do about `kept_metrics`.
+        advice: What a person can do about what the tracker keeps.
         leftovers: What stays although trackers of this kind can delete it.
         foreign_files: Files in `spectral_edge/` that we did not write; they were left alone.
     """
@@ -221,6 +225,7 @@ class RetractReceipt:
     tags: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     note: bool = False
+    child_runs: tuple[str, ...] = ()
     kept_metrics: Mapping[str, int] = field(default_factory=dict)
     advice: str = ""
     leftovers: tuple[Leftover, ...] = ()
@@ -229,7 +234,7 @@ class RetractReceipt:
     @property
     def took_back(self) -> bool:
         """Whether there was anything to take back."""
-        return bool(self.tags or self.files or self.note)
+        return bool(self.tags or self.files or self.note or self.child_runs)
 
 
 class Tracker(Protocol):
@@ -315,6 +320,7 @@ class Tracker(Protocol):
         Raises:
             AccessDeniedError: We may read but not write.
             NotFoundError: The run has been deleted.
+            RunBusyError: Another process is writing to the run.
             AnnotationConflictError: The tracker lacks `overwrites_metrics`, the run carries other values at the same
                 steps, from an audit with other settings or of other checkpoints, and `replace` is False. Nothing was
                 written.
@@ -336,5 +342,6 @@ class Tracker(Protocol):
         Raises:
             AccessDeniedError: We may read but not write.
             NotFoundError: The run has been deleted.
+            RunBusyError: Another process is writing to the run.
         """
         ...

@@ -19,13 +19,13 @@ from prefect.states import Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 
-from integrations.locate import locate
 from integrations.tracker import TrackedRun
 from pipelines import progress
 from pipelines.decisions import Scope
 from pipelines.one_run import Job, audit_one
 from pipelines.results import AuditSummary, RunResult
 from pipelines.settings import AuditSettings
+from pipelines.sources import located
 from pipelines.spool import sweep
 from spectral_edge.errors import SpectralEdgeError, TerminalError, TransientError
 from spectral_edge.store import Store
@@ -94,7 +94,7 @@ def audit_project(source: str, settings: AuditSettings) -> AuditSummary | State[
 def prepare(source: str, settings: AuditSettings) -> tuple[Job, list[TrackedRun]]:
     """The runs of `source`, and all that is needed to audit them."""
     device = settings.torch_device()
-    tracker, selection = locate(source, tracking_uri=settings.tracking_address, criteria=settings.criteria())
+    tracker, selection = located(source, settings)
     store = Store.open(settings.store)
     if store.location.is_local:
         store.sweep()  # rows of an audit that was killed before it could delete those of the audit before it

@@ -7,10 +7,10 @@ from typing import Any, Protocol
 
 import typer
 
-from integrations.locate import locate
 from pipelines import progress
 from pipelines.prefect_server import PrefectServer, set_environment_defaults
 from pipelines.settings import AuditSettings
+from pipelines.sources import located
 from pipelines.terminal import exit_code, print_error, print_json, print_table
 from spectral_edge.errors import SpectralEdgeError
 
@@ -66,7 +66,7 @@ def forecast_sources(sources: Sequence[str], settings: AuditSettings, *, as_json
 
 def _require_known(sources: Sequence[str], settings: AuditSettings) -> None:
     for source in sources:
-        locate(source, tracking_uri=settings.tracking_address, criteria=settings.criteria())
+        located(source, settings)
 
 
 def _tell(sources: Sequence[str], work: Callable[[str], _Told], *, as_json: bool) -> int:

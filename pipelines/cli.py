@@ -54,6 +54,13 @@ class Direction(StrEnum):
     LOWER = "lower"
 
 
+class Into(StrEnum):
+    """Where results are written back."""
+
+    run = "run"
+    child = "child"
+
+
 TABLES = "Over tables runs, gaps, transitions, inner_products. Or the name of a question:"
 StoreOption = Annotated[
     str | None, typer.Option(help="Folder or s3:// address of the tables. Default: ./spectral-edge-store.")
@@ -114,6 +121,7 @@ def audit(  # noqa: PLR0913, PLR0917 - one parameter a flag; typer fills them by
         str | None, typer.Option(help="Series of checkpoints, by name or glob. Default: longest.")
     ] = None,
     annotate: Annotated[Level | None, typer.Option(help="What is written to the runs. Default: full.")] = None,
+    into: Annotated[Into | None, typer.Option(help="To the run, or to a child run of it. Default: run.")] = None,
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow's address. Default: MLFLOW_TRACKING_URI.")] = None,
     max_disk: Annotated[str | None, typer.Option(help="Room for downloads in flight. Default: 20GB.")] = None,
     workers: Annotated[int | None, typer.Option(help="Runs audited at once. Default: 1.")] = None,
@@ -141,6 +149,7 @@ def audit(  # noqa: PLR0913, PLR0917 - one parameter a flag; typer fills them by
         include=include,
         series=series,
         annotate=annotate and annotate.value,
+        into=into and into.value,
         tracking_uri=tracking_uri,
         max_disk=max_disk,
         workers=workers,
@@ -216,7 +225,8 @@ def retract(  # noqa: PLR0913, PLR0917 - as above
 ) -> None:
     """Take back what audits wrote to the runs of SOURCE, and the rows of these runs in the store.
 
-    Tags, files and our section in the note go; what people wrote stays. MLflow keeps metric points: they are listed.
+    Tags, files, our section in the note and child runs made for results go; what people wrote stays. MLflow keeps
+    metric points: they are listed.
     Can be repeated, and cut off anywhere.
     """
     settings = load_settings(filter=filter_, state=state, since=since, store=store, tracking_uri=tracking_uri)

@@ -16,8 +16,8 @@ import httpx
 import torch
 from packaging.requirements import Requirement
 
-from integrations.locate import locate
 from pipelines.settings import AuditSettings
+from pipelines.sources import located
 from pipelines.terminal import print_line, stdout_console
 from pipelines.wording import count_text, size_text
 from spectral_edge.errors import NotFoundError, SpectralEdgeError
@@ -134,7 +134,7 @@ def _disk(settings: AuditSettings) -> Finding:
 
 
 def _tracker(source: str, settings: AuditSettings) -> Finding:
-    tracker, selection = locate(source, tracking_uri=settings.tracking_address, criteria=settings.criteria())
+    tracker, selection = located(source, settings)
     seen = tracker.check()
     projects = [run.key.project for run in tracker.runs(selection)]
     among = f" in {len(set(projects)):,} projects" if len(set(projects)) > 1 else ""

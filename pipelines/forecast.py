@@ -10,11 +10,11 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from integrations.locate import locate
 from integrations.tracker import CheckpointListing, CheckpointRef, OtherSeries, TrackedRun
 from pipelines.decisions import Action, Decision, Scope, decide
 from pipelines.fetching import bytes_to_read, plan_segments
 from pipelines.settings import AuditSettings
+from pipelines.sources import located
 from pipelines.wording import count_text, minutes_text, size_text
 from spectral_edge.block_sums import products_on, threads_given
 from spectral_edge.errors import NotFoundError, SpectralEdgeError
@@ -33,6 +33,9 @@ LOOKING_REQUESTS: Final = 4
 
 WRITING_REQUESTS: Final = {"none": 0, "summary": 3, "full": 12}
 """Tags and note; with `full` also files and metrics, which go in batches of 1,000 points."""
+
+LEASE_REQUESTS: Final = 4
+"""To write to a run while no other process does."""
 
 WRITTEN_BACK: Final = {
     "none": "nothing",
@@ -174,7 +177,7 @@ def forecast(source: str, settings: AuditSettings) -> Forecast:
         NotFoundError: No such experiment or folder.
         TransientError: The tracker did not answer.
     """
-    tracker, selection = locate(source, tracking_uri=settings.tracking_address, criteria=settings.criteria())
+    tracker, selection = located(source, settings)
     scope = Scope.of(tracker, settings, _store_if_there(settings.store))
     rate = compute_rate(scope.analysis.lags, settings.torch_device())
     return Forecast(source, tuple(_forecast_run(scope, run, rate) for run in tracker.runs(selection)))
@@ -217,7 +220,6 @@ def _forecast_run(scope: Scope, run: TrackedRun, rate: float) -> RunForecast:
     except SpectralEdgeError as error:
         told = str(error.of_run(run.key.run_name))
         return RunForecast(run.key.project, run.key.run_name, run.key.run_id, None, error=told)
-    level = scope.settings.annotate
     writes = decision.action == "update"
     return RunForecast(
         run.key.project,
@@ -225,8 +227,8 @@ def _forecast_run(scope: Scope, run: TrackedRun, rate: float) -> RunForecast:
         run.key.run_id,
         decision.action,
         **_chosen(decision.listing),
-        requests=0 if scope.tracker.capabilities.local_checkpoints or not writes else WRITING_REQUESTS[level],
-        written_back=WRITTEN_BACK[level] if writes else "nothing",
+        requests=0 if scope.tracker.capabilities.local_checkpoints or not writes else _writing_requests(scope.settings),
+        written_back=_written_back(scope.settings) if writes else "nothing",
         error=decision.known_error,
     )
 
@@ -245,9 +247,9 @@ def _forecast_audit(scope: Scope, run: TrackedRun, decision: Decision, rate: flo
         new_checkpoints=decision.new_checkpoints if decision.action == "extend" else 0,
         bytes_to_fetch=to_fetch,
         bytes_to_read=to_read,
-        requests=0 if is_local else LOOKING_REQUESTS + files + WRITING_REQUESTS[settings.annotate],
+        requests=0 if is_local else LOOKING_REQUESTS + files + _writing_requests(settings),
         seconds=to_fetch / FETCH_BYTES_PER_SECOND + to_read / DISK_BYTES_PER_SECOND + to_read / rate,
-        written_back=WRITTEN_BACK[settings.annotate],
+        written_back=_written_back(settings),
         enough_lags=decision.enough_lags,
     )
 
@@ -259,6 +261,15 @@ def _chosen(listing: CheckpointListing) -> dict[str, Any]:
         "step_source": listing.step_source,
         "other_series": listing.others,
     }
+
+
+def _writing_requests(settings: AuditSettings) -> int:
+    return 0 if settings.annotate == "none" else WRITING_REQUESTS[settings.annotate] + LEASE_REQUESTS
+
+
+def _written_back(settings: AuditSettings) -> str:
+    words = WRITTEN_BACK[settings.annotate]
+    return f"a child run with {words}" if settings.into == "child" and settings.annotate != "none" else words
 
 
 def _bytes(scope: Scope, refs: Sequence[CheckpointRef], lags: int) -> tuple[int, int]:

@@ -122,6 +122,7 @@ def taken_back(runs: Sequence[RunRetraction]) -> str:
         "tag": sum(len(run.receipt.tags) for run in runs),
         "file": sum(len(run.receipt.files) for run in runs),
         "note section": sum(run.receipt.note for run in runs),
+        "child run": sum(len(run.receipt.child_runs) for run in runs),
         "audit in the store": sum(run.rows for run in runs),
     }
     return ", ".join(_counted(number, noun) for noun, number in counts.items() if number) or "nothing"

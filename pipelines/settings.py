@@ -67,6 +67,7 @@ class AuditSettings(BaseSettings):
     )
     since: str | None = Field(None, description="an age such as 24h, 7d or 2w, or a date such as 2026-01-31")
     annotate: Literal["none", "summary", "full"] = Field("full", description="none, summary or full")
+    into: Literal["run", "child"] = Field("run", description="run or child")
     workers: int = Field(1, ge=1, le=64, description="a whole number of runs at once, 1 to 64")
     max_disk: ByteSize = Field(ByteSize(20_000_000_000), gt=0, description="a size such as 20GB or 500MiB")
     spool: Path = Field(Path("spectral-edge-spool"), description="a folder for downloads in flight")

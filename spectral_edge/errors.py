@@ -22,6 +22,7 @@ The two branches under :class:`SpectralEdgeError` decide what a caller does next
     |   `-- StoreError                      the store is damaged or not a store
     `-- TransientError                  the same call may succeed later; pipelines retry it
         |-- TrackerUnavailableError (ConnectionError)  no answer, 429, 5xx, a time-out
+        |-- RunBusyError (TimeoutError)              another audit is writing to the run
         |-- FetchInterruptedError (ConnectionError)    a download ended early
         |-- StoreUnavailableError (ConnectionError)    the store's bucket did not answer
         `-- StoreLockedError (TimeoutError)            another audit is writing to the store
@@ -174,6 +175,10 @@ class StoreVersionError(StoreError):
 
 class TrackerUnavailableError(TransientError, ConnectionError):
     """The tracker did not answer, or answered that it is busy or broken."""
+
+
+class RunBusyError(TransientError, TimeoutError):
+    """Another process is writing annotations to the run, or takes them back."""
 
 
 class FetchInterruptedError(TransientError, ConnectionError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -35,6 +36,10 @@ class Fault:
     """The body ends after so many bytes, as if there were no more, and no length is told."""
     corrupt: int | None = None
     """One bit of this byte of the body is changed."""
+    lost: bool = False
+    """The server has done what was asked, and the connection is closed before its answer."""
+    mute: bool = False
+    """The server has done what was asked, and nothing is answered."""
     extend: int = 0
     """So many bytes are sent after the body."""
     then: Callable[[], None] | None = None
@@ -78,12 +83,16 @@ class FaultProxy:
 
 
 @contextmanager
-def fault_proxy(upstream: str, rewrite: Mapping[str, str] | None = None) -> Iterator[FaultProxy]:
-    """A running proxy in front of the server at `upstream`."""
+def fault_proxy(
+    upstream: str, rewrite: Mapping[str, str] | None = None, tls: ssl.SSLContext | None = None
+) -> Iterator[FaultProxy]:
+    """A running proxy in front of the server at `upstream`; speaks HTTPS where `tls` is given."""
     proxy = FaultProxy(upstream, rewrite or {})
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"proxy": proxy}))
     server.daemon_threads = True
-    proxy.address = f"http://127.0.0.1:{server.server_address[1]}"
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    proxy.address = f"http{'s' if tls else ''}://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
@@ -102,11 +111,12 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         line = f"{self.command} {self.path} {self.headers.get('Range', '')}"
         self.proxy.requests.append(line)
+        sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         fault = self.proxy.take(line)
         if fault.status is not None:
             self._answer(fault.status, dict(fault.headers), fault.text.encode(), None)
         else:
-            self._relay(fault)
+            self._relay(fault, sent)
         if fault.then is not None:
             fault.then()
 
@@ -115,9 +125,8 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: Any) -> None:
         pass
 
-    def _relay(self, fault: Fault) -> None:
+    def _relay(self, fault: Fault, sent: bytes) -> None:
         upstream = http.client.HTTPConnection(self.proxy.upstream.netloc, timeout=60)
-        sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP_BY_HOP}
         upstream.request(self.command, self.path, sent or None, headers)
         response = upstream.getresponse()
@@ -135,6 +144,11 @@ class _Handler(BaseHTTPRequestHandler):
         elif not chunked:
             told["Content-Length"] = str(len(body))
         upstream.close()
+        if fault.mute:
+            self.proxy.closing.wait(60)
+        if fault.mute or fault.lost:
+            self.close_connection = True
+            return
         self._answer(response.status, told, body, fault, chunked=chunked)
 
     def _answer(

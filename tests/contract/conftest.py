@@ -34,6 +34,12 @@ def _quiet_mlflow() -> Iterator[None]:
             os.environ[name] = value
 
 
+@pytest.fixture(autouse=True)
+def _short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lease that a killed process left behind is taken over soon."""
+    monkeypatch.setattr("integrations.mlflow_lease.SILENCE", 0.5)
+
+
 @pytest.fixture(scope="session")
 def storage() -> Iterator[str]:
     """The address of an S3 server with the bucket `artifacts`."""

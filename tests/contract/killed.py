@@ -13,9 +13,23 @@ from typing import Any
 from integrations.tracker import Annotation, TrackedRun, Tracker
 
 # Every line of ours that writes, and in MLflow the calls that one statement of ours is split into.
-_WRITING_FILES = ("mlflow_annotations.py", "folder_annotations.py", "mlflow_retract.py", "folder_retract.py")
+_WRITING_FILES = (
+    "mlflow_annotations.py",
+    "mlflow_child.py",
+    "mlflow_lease.py",
+    "mlflow_retract.py",
+    "mlflow_tags.py",
+    "folder_annotations.py",
+    "folder_retract.py",
+)
 _WRITING_FUNCTIONS = (
-    "write_annotation",
+    "_write",
+    "_try",
+    "release",
+    "take_back",
+    "delete_tags",
+    "_made",
+    "take_back_children",
     "_write_files",
     "_write_note",
     "_tag",
@@ -34,6 +48,8 @@ _MLFLOW_CALLS = (
     "log_artifact",
     "delete_tag",
     "delete_artifacts",
+    "create_run",
+    "delete_run",
 )
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -45,7 +46,14 @@ def test_every_run_that_is_logged_is_in_the_table(runs: Mapping[str, TrackedRun]
     assert sorted(runs) == sorted(layout.run for layout in LAYOUTS)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.run)
+def cells() -> list[Any]:
+    return [
+        pytest.param(layout, marks=pytest.mark.matrix("layouts", layout.logged_by, layout.step_source), id=layout.run)
+        for layout in LAYOUTS
+    ]
+
+
+@pytest.mark.parametrize("layout", cells())
 def test_steps_sources_and_weights(
     layout: Layout, server: str, runs: Mapping[str, TrackedRun], live: Path, tmp_path: Path
 ) -> None:

@@ -91,7 +91,8 @@ def mlflow_server(folder: Path, backend: str, *options: str, env: Mapping[str, s
     with (
         log.open("wb") as out,
         _process(
-            [*command, "--port", str(port), "--workers", "2", *options],
+            # With several workers each request waits some 40 ms for a delayed acknowledgement.
+            [*command, "--port", str(port), "--workers", "1", *options],
             signal.SIGKILL,  # its state is the database's
             stdout=out,
             stderr=out,

@@ -106,32 +106,40 @@ _SECRET_VARIABLES: Final = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD",
 _SHORTEST_SECRET: Final = 6  # shorter ones are parts of ordinary words
 
 
-def without_secrets(text: str) -> str:
+def without_secrets(text: str, password: str | None = None) -> str:
     """`text` without secrets.
 
     Cut out are user names and passwords in URIs, query strings of URLs (they carry signatures), and what a server
-    repeats of the credentials that it was sent.
+    repeats of the credentials that it was sent: those of the environment, and `password`.
     """
     text = re.sub(r"(\w://)[^/\s'\"]*@", r"\1", text)
     text = re.sub(r"(\w+://[^\s?'\"]+)\?[^\s'\")]+", r"\1", text)
     text = re.sub(r"\b(Basic|Bearer)\s+[\w+/=.~-]{8,}", r"\1 ***", text)
-    for name in _SECRET_VARIABLES:
-        secret = os.environ.get(name, "")
+    for secret in (password or "", *(os.environ.get(name, "") for name in _SECRET_VARIABLES)):
         if len(secret) >= _SHORTEST_SECRET:
             text = text.replace(secret, "***")
     return text
 
 
 @contextmanager
-def mlflow_errors(address: str, *, run: str | None = None, file: str | None = None) -> Iterator[None]:
-    """Turn what MLflow raises inside the block into our errors; `address` is the tracking URI without its secrets."""
+def mlflow_errors(
+    address: str, *, run: str | None = None, file: str | None = None, password: str | None = None
+) -> Iterator[None]:
+    """Turn what MLflow raises inside the block into our errors.
+
+    Args:
+        address: The tracking URI without its secrets.
+        run: Name of the run concerned.
+        file: File or artifact concerned.
+        password: The one that was in the tracking URI, which a server may repeat.
+    """
     try:
         yield
     except foreign_errors() as error:
         if isinstance(error, SpectralEdgeError):
             raise
         # `from None`: the original text may hold the password, and pipelines log whole chains.
-        raise in_our_words(error, address, run=run, file=file) from None
+        raise in_our_words(error, address, run=run, file=file, password=password) from None
 
 
 def foreign_errors() -> tuple[type[Exception], ...]:
@@ -141,10 +149,15 @@ def foreign_errors() -> tuple[type[Exception], ...]:
 
 
 def in_our_words(
-    error: Exception, address: str, *, run: str | None = None, file: str | None = None
+    error: Exception,
+    address: str,
+    *,
+    run: str | None = None,
+    file: str | None = None,
+    password: str | None = None,
 ) -> SpectralEdgeError:
     """The error of our tree that tells what `error` means."""
-    text = without_secrets(str(error))
+    text = without_secrets(str(error), password)
     if says_no_room(text):
         return no_room(_first_lines(text), run=run, file=file)
     if isinstance(error, OSError) and error.errno is not None and not isinstance(error, requests.RequestException):

@@ -88,7 +88,7 @@ class MlflowConnection:
 
     def errors(self, *, run: str | None = None, file: str | None = None) -> AbstractContextManager[None]:
         """Turn what MLflow raises inside the block into our errors."""
-        return mlflow_errors(self.address, run=run, file=file, password=urlsplit(self._uri).password)
+        return mlflow_errors(self.address, run=run, file=file, password=unquote(urlsplit(self._uri).password or ""))
 
     def artifacts(self, root: str) -> ArtifactRoot:
         """The artifacts below the URI `root`."""

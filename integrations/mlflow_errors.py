@@ -106,7 +106,7 @@ _SECRET_VARIABLES: Final = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD",
 _SHORTEST_SECRET: Final = 6  # shorter ones are parts of ordinary words
 
 
-def without_secrets(text: str, password: str | None = None) -> str:
+def without_secrets(text: str, password: str = "") -> str:
     """`text` without secrets.
 
     Cut out are user names and passwords in URIs, query strings of URLs (they carry signatures), and what a server
@@ -115,7 +115,7 @@ def without_secrets(text: str, password: str | None = None) -> str:
     text = re.sub(r"(\w://)[^/\s'\"]*@", r"\1", text)
     text = re.sub(r"(\w+://[^\s?'\"]+)\?[^\s'\")]+", r"\1", text)
     text = re.sub(r"\b(Basic|Bearer)\s+[\w+/=.~-]{8,}", r"\1 ***", text)
-    for secret in (password or "", *(os.environ.get(name, "") for name in _SECRET_VARIABLES)):
+    for secret in (password, *(os.environ.get(name, "") for name in _SECRET_VARIABLES)):
         if len(secret) >= _SHORTEST_SECRET:
             text = text.replace(secret, "***")
     return text
@@ -123,7 +123,7 @@ def without_secrets(text: str, password: str | None = None) -> str:
 
 @contextmanager
 def mlflow_errors(
-    address: str, *, run: str | None = None, file: str | None = None, password: str | None = None
+    address: str, *, run: str | None = None, file: str | None = None, password: str = ""
 ) -> Iterator[None]:
     """Turn what MLflow raises inside the block into our errors.
 
@@ -154,7 +154,7 @@ def in_our_words(
     *,
     run: str | None = None,
     file: str | None = None,
-    password: str | None = None,
+    password: str = "",
 ) -> SpectralEdgeError:
     """The error of our tree that tells what `error` means."""
     text = without_secrets(str(error), password)

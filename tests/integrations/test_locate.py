@@ -55,3 +55,9 @@ def test_a_folder_without_its_scheme(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         locate(str(tmp_path))
     assert f"write dir:{tmp_path}." in str(caught.value)
+
+
+def test_a_folder_has_no_child_runs(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--into"):
+        locate(f"dir:{tmp_path}", into="child")
+    assert isinstance(locate("mlflow:toy", tracking_uri="sqlite:///nothing.db", into="child")[0], MlflowTracker)

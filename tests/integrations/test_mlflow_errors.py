@@ -204,6 +204,16 @@ def test_secrets_are_cut_out(text: str, shown: str) -> None:
     assert without_secrets(text) == shown
 
 
+def test_what_a_server_repeats_of_our_credentials_is_cut_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "tok3n-abc")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "run")  # too short to be told from words
+    assert without_secrets("Authorization: Basic dXNlcjpwYXNz no") == "Authorization: Basic *** no"
+    assert without_secrets("the run: tok3n-abc is not known") == "the run: *** is not known"
+    with pytest.raises(SpectralEdgeError) as caught, mlflow_errors("http://x", password="hunter2"):
+        raise MlflowException("hunter2 is wrong")
+    assert "hunter2" not in str(caught.value)
+
+
 def pickle_copy(error: Exception) -> Exception:
     """The error as another process receives it."""
     copied = pickle.loads(pickle.dumps(error))  # noqa: TID251 - our own object

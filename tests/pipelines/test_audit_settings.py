@@ -72,6 +72,7 @@ WRONG: Mapping[str, object] = {
     "false_alarm_rate": 1,
     "device": "tpu",
     "annotate": "some",
+    "into": "parent",
     "workers": 0,
     "max_disk": "20 parsecs",
     "store": "",

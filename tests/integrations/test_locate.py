@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from integrations.locate import locate
+from integrations.mlflow_tracker import MlflowTracker
 from integrations.tracker import Selection
 from spectral_edge.errors import UsageError
 

@@ -215,21 +215,21 @@ class RetractReceipt:
         tags: Tags taken back.
         files: Files taken back, named relative to `spectral_edge/`.
         note: Whether our section was taken out of the run's note.
-        child_runs: Ids of the runs made for results that were deleted.
         kept_metrics: Points by metric, of which the tracker can delete none.
         advice: What a person can do about what the tracker keeps.
         leftovers: What stays although trackers of this kind can delete it.
         foreign_files: Files in `spectral_edge/` that we did not write; they were left alone.
+        child_runs: Ids of the runs made for results that were deleted.
     """
 
     tags: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     note: bool = False
-    child_runs: tuple[str, ...] = ()
     kept_metrics: Mapping[str, int] = field(default_factory=dict)
     advice: str = ""
     leftovers: tuple[Leftover, ...] = ()
     foreign_files: tuple[str, ...] = ()
+    child_runs: tuple[str, ...] = ()
 
     @property
     def took_back(self) -> bool:

@@ -94,7 +94,7 @@ def through(proxy: FaultProxy, into: str = "run") -> MlflowTracker:
 
 def places(kind: str, requests: Sequence[str]) -> Sequence[str]:
     """To which requests it happens; some of them where each costs seconds."""
-    return requests[1::2] if kind == "time-out" else requests
+    return requests[1::2] if kind in {"429", "time-out"} else requests
 
 
 def is_written_once(lab: MlflowLab, handle: str) -> None:

@@ -215,11 +215,16 @@ def test_what_the_package_shows() -> None:
         "DCP_METADATA",
         "CheckpointReader",
         "FoundCheckpoint",
+        "FoundFiles",
+        "FoundSeries",
         "FoundTrajectory",
+        "Location",
         "TensorInfo",
+        "find_series",
         "find_trajectory",
         "is_checkpoint_file",
         "open_checkpoint",
+        "shown",
     }
     described = set(spectral_edge.checkpoints.__all__) - {"DCP_METADATA"}  # a constant
     assert all(getattr(spectral_edge.checkpoints, name).__doc__ for name in described)

@@ -189,7 +189,13 @@ class Faulty(FolderTracker):
         if run.key.run_name == "refused":
             raise AccessDeniedError("answered 403.", next_step="ask its owner.")
         if run.key.run_name == "in part":
-            return RetractReceipt(("a",), (), True, {"b": 2}, "Delete it.", (Leftover("spectral_edge/c", "no right."),))
+            return RetractReceipt(
+                tags=("a",),
+                note=True,
+                kept_metrics={"b": 2},
+                advice="Delete it.",
+                leftovers=(Leftover("spectral_edge/c", "no right."),),
+            )
         return super().retract(run, dry_run=dry_run)
 
 

@@ -3,8 +3,8 @@
 Every writer writes a tag of its own, which no other writes, and only then reads those of the others. Of two writers
 that do so at once, the one whose tag came second sees the first: never do both find themselves alone. Who finds another
 takes its own tag away and waits. No clock of another machine is ever read: a tag whose value has not changed for
-`SILENCE` seconds of one's own clock is that of a writer who is gone. A writer renews its tag while it writes, and stops
-writing by its own clock long before others would think it gone.
+`SILENCE` seconds of one's own clock is that of a writer who is gone. A writer renews its tag while it writes; when it
+could not do so, by its own clock, long before others would think it gone, it looks again before it goes on.
 """
 
 from __future__ import annotations
@@ -79,11 +79,11 @@ class Lease:
         """To be called before every write.
 
         Raises:
-            RunBusyError: This process could not renew the lease in time: another may be writing by now.
+            RunBusyError: This process could not renew the lease in time, and another has taken over.
         """
-        if self._is_doubtful:
+        if self._is_doubtful and not self._is_ours_still():
             raise RunBusyError(
-                "this process was held up for so long that another audit may be writing to the run by now.",
+                "this process was held up for so long that another audit has begun to write to the run.",
                 run=self.run.info.run_name,
                 left_behind="what was written so far; points are not doubled",
                 next_step="run the same command again.",
@@ -117,9 +117,21 @@ class Lease:
         self._renewed = sent
 
     def _beat(self) -> None:
-        while not self._ended.wait(BEAT) and not self._is_doubtful:
+        while not self._ended.wait(BEAT):
             with suppress(*foreign_errors()):  # the next beat may do better; `check` tells when none did
-                self._renew()
+                if not self._is_doubtful:
+                    self._renew()
+
+    def _is_ours_still(self) -> bool:
+        """Renew a lease in doubt, as it was obtained. Who takes over deletes our tag before it writes its own."""
+        started, before = _now(), self.run
+        try:
+            if self._others() or self._key not in self.run.data.tags:
+                return False
+            self._renew()
+            return not self._others() and self._key in self.run.data.tags and _now() - started < TRUST
+        finally:
+            self.run = before  # what was written since is not what was there when the lease was obtained
 
     @property
     def _is_doubtful(self) -> bool:

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from integrations.mlflow_tracker import MlflowTracker
 from integrations.tracker import Annotation, TrackedRun, WriteReceipt
 from spectral_edge.errors import RunBusyError
 
-ROUNDS = 4
+ROUNDS = 3
 STEPS = tuple(range(1, 41))
 POINTS = {key: [(step, step + 0.5) for step in STEPS] for key in KEYS}
 OTHER = {key: [(step, 3 * (step + 0.5)) for step in STEPS] for key in KEYS}
@@ -183,6 +184,24 @@ def test_a_lease_that_is_left_behind_makes_an_audit_incomplete_and_goes_with_the
             assert f"{LEASE_PREFIX}dead" not in lab.tracker.retract(run).tags
         else:
             lab.tracker.annotate(run, made(10))
+        assert no_lease(lab, handle)
+
+
+def test_a_lease_in_doubt_is_renewed_unless_another_has_taken_over(lab: MlflowLab) -> None:
+    handle, _ = bare_run(lab)
+    for taken_over in ((), ("mine deleted",), ("mine deleted", "other writes"), ("other writes",)):
+        with pytest.raises(RunBusyError) if taken_over else nullcontext():  # noqa: SIM117
+            with leased(lab.client, lab.client.get_run(handle)) as lease:
+                if "mine deleted" in taken_over:
+                    lab.client.delete_tag(handle, lease._key)
+                if "other writes" in taken_over:
+                    lab.client.set_tag(handle, f"{LEASE_PREFIX}other", "1")
+                lease.check()  # no doubt yet, so nothing is asked
+                lease._renewed -= 1000
+                lease.check()
+                assert not lease._is_doubtful
+        if "other writes" in taken_over:
+            lab.client.delete_tag(handle, f"{LEASE_PREFIX}other")
         assert no_lease(lab, handle)
 
 

@@ -21,9 +21,10 @@ help:  ## print this list
 demo: .venv  ## train small models that grok, audit them, say what to open (about three minutes)
 	$(BIN)/spectral-edge demo
 
-# Three at once: most tests wait for servers. A file's tests stay together and share their servers.
+# Three at once: most tests wait for servers. A file's tests stay together and share their servers; files come in their
+# order, as sorting them by their number of tests puts the few long ones last, where two processes wait for the third.
 test: .venv system-packages lint  ## lint, then all tests
-	$(BIN)/python -m pytest -n 3 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: .venv  ## ruff, mypy, import-linter
 	$(BIN)/ruff check .

@@ -94,7 +94,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def forks() -> Any:
     """Processes forked from a clean one that has imported what they need."""
     context = multiprocessing.get_context("forkserver")
-    ours = ["killed", "integrations.mlflow_tracker", "integrations.folder_tracker"]
+    ours = ["killed", "at_once", "integrations.mlflow_tracker", "integrations.folder_tracker"]
     context.set_forkserver_preload([*ours, "mlflow.store.tracking.sqlalchemy_store", "alembic.command"])
     return context
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import time
@@ -31,13 +30,6 @@ STEPS = tuple(range(1, 41))
 POINTS = {key: [(step, step + 0.5) for step in STEPS] for key in KEYS}
 OTHER = {key: [(step, 3 * (step + 0.5)) for step in STEPS] for key in KEYS}
 MANY = {f"mine.{number}": str(number) for number in range(8)}
-
-
-@pytest.fixture(scope="module")
-def forks() -> Any:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["at_once", "integrations.mlflow_tracker"])
-    return context
 
 
 @pytest.fixture

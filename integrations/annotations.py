@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from integrations.annotation_note import note_of
-from integrations.tracker import OUR_NAME, Annotation, MetricPoint
+from integrations.tracker import OUR_NAME, Annotation, Level, MetricPoint
 from spectral_edge.report import run_chart_html, run_chart_png
 from spectral_edge.tables import RunTables
 
@@ -53,7 +53,7 @@ checkpoints with the same settings writes the same tags."""
 _MAX_TAG: Final = 2000  # below the shortest limit of the trackers, so that none cuts a tag silently
 
 
-def annotation_of(tables: RunTables, *, level: Literal["summary", "full"]) -> Annotation:
+def annotation_of(tables: RunTables, *, level: Level) -> Annotation:
     """What to write on the run that `tables` describe.
 
     Args:
@@ -69,6 +69,7 @@ def annotation_of(tables: RunTables, *, level: Literal["summary", "full"]) -> An
         note=note_of(tables),
         metrics=tuple(_points(tables.gaps)) if complete else (),
         files=_files(tables) if complete else {},
+        level=level,
     )
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -15,45 +18,111 @@ from spectral_edge.errors import UsageError
 
 SCHEMES: Final = {
     "mlflow": "mlflow:EXPERIMENT or mlflow:EXPERIMENT/RUN_ID",
+    "wandb": "wandb:ENTITY/PROJECT or wandb:ENTITY/PROJECT/RUN_ID",
+    "wandb-offline": "wandb-offline:PATH",
     "dir": "dir:PATH",
 }
 """The known kinds of source and how each is written."""
 
 _RUN_ID: Final = re.compile(r"(?P<experiment>.+)/(?P<run_id>[0-9a-f]{32})")  # experiment names may hold slashes
+_WANDB_PATH: Final = re.compile(r"(?P<project>[^/]+/[^/]+)(?:/(?:runs/)?(?P<run_id>[^/]+))?")
 _ANY: Final = Criteria()
 
 
 def locate(
-    source: str, *, tracking_uri: str | None = None, criteria: Criteria = _ANY, into: Into = "run"
+    source: str, *, tracking_uri: str | None = None, criteria: Criteria = _ANY, into: Into | None = None
 ) -> tuple[Tracker, Selection]:
     """The tracker that `source` names, and which of its runs. Nothing is asked of the tracker yet.
 
     Args:
-        source: `mlflow:EXPERIMENT` (by name, id or pattern), `mlflow:EXPERIMENT/RUN_ID`, or `dir:PATH`. What ends in a
-            slash and 32 hexadecimal digits names a run; other slashes belong to the experiment's name.
+        source: `mlflow:EXPERIMENT` (by name, id or pattern), `mlflow:EXPERIMENT/RUN_ID`, `wandb:ENTITY/PROJECT` (or a
+            pattern on the project's name), `wandb:ENTITY/PROJECT/RUN_ID`, `wandb-offline:PATH` or `dir:PATH`. For
+            MLflow, what ends in a slash and 32 hexadecimal digits names a run; other slashes belong to the
+            experiment's name.
         tracking_uri: For MLflow; None takes MLFLOW_TRACKING_URI, or MLflow's own default.
         criteria: What the runs must be like.
-        into: Where annotations go: to the `run` itself, or to a `child` run of it, which folders do not have.
+        into: Where annotations go: to the `run` itself, or to a `child` run that belongs to it. None is what the
+            tracker does by itself: MLflow and folders `run`, W&B `child`.
 
     Raises:
-        UsageError: `source` is not written like that, and the message says what was probably meant; or the tracker
-            cannot tell what `criteria` asks for, or has no child runs.
+        UsageError: `source` is not written like that, and the message says what was probably meant; the tracker cannot
+            tell what `criteria` asks for, or cannot write where `into` says; or its library is not installed.
     """
     scheme, colon, rest = source.partition(":")
     if not colon or scheme not in SCHEMES or not rest.strip():
         raise _not_a_source(source)
-    if scheme == "dir" and into == "child":
+    return _LOCATORS[scheme](source, rest, _Wanted(tracking_uri, criteria, into))
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What the caller of :func:`locate` asks for beside the source."""
+
+    tracking_uri: str | None
+    criteria: Criteria
+    into: Into | None
+
+
+_Located = tuple[Tracker, Selection]
+
+
+def _folder(source: str, rest: str, wanted: _Wanted) -> _Located:
+    if wanted.into == "child":
         raise UsageError(
             f"`into` is child, and {source} is a folder: its runs have no child runs.",
             next_step="leave --into out (results lie in a folder spectral_edge/ of their own), or use --annotate none.",
         )
-    if scheme == "dir":
-        require_told_by_folders(criteria)
-        return FolderTracker(), Selection(str(Path(rest).expanduser()), criteria=criteria)
+    require_told_by_folders(wanted.criteria)
+    return FolderTracker(), Selection(str(Path(rest).expanduser()), criteria=wanted.criteria)
+
+
+def _mlflow(_source: str, rest: str, wanted: _Wanted) -> _Located:
+    tracker = MlflowTracker(wanted.tracking_uri, wanted.into or "run")
     named = _RUN_ID.fullmatch(rest)
     if named:
-        return MlflowTracker(tracking_uri, into), Selection(named["experiment"], (named["run_id"],), criteria)
-    return MlflowTracker(tracking_uri, into), Selection(rest, criteria=criteria)
+        return tracker, Selection(named["experiment"], (named["run_id"],), wanted.criteria)
+    return tracker, Selection(rest, criteria=wanted.criteria)
+
+
+def _wandb(source: str, rest: str, wanted: _Wanted) -> _Located:
+    _require_wandb(source)
+    from integrations.wandb_tracker import WandbTracker  # noqa: PLC0415 - not everybody has wandb, and it takes a second
+
+    named = _WANDB_PATH.fullmatch(rest)
+    if named is None:
+        raise _not_a_source(source)
+    tracker = WandbTracker(wanted.into or "child")
+    run_ids = (named["run_id"],) if named["run_id"] else ()
+    return tracker, Selection(named["project"], run_ids, wanted.criteria)
+
+
+def _wandb_offline(source: str, rest: str, wanted: _Wanted) -> _Located:
+    _require_wandb(source)
+    from integrations.wandb_offline import WandbOfflineTracker  # noqa: PLC0415 - as above
+
+    if wanted.into == "run":
+        raise UsageError(
+            f"`into` is run, and {source} holds runs that were not sent to a server: their logs are not written to.",
+            next_step="leave --into out: results go to a folder beside the run's, which `wandb sync` uploads.",
+        )
+    return WandbOfflineTracker(), Selection(str(Path(rest).expanduser()), criteria=wanted.criteria)
+
+
+def _require_wandb(source: str) -> None:
+    missing = [name for name in ("wandb", "xxhash") if find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            f"{source} needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed.",
+            next_step='pip install "spectral-edge[wandb]"',
+        )
+
+
+_LOCATORS: Final[Mapping[str, Callable[[str, str, _Wanted], _Located]]] = {
+    "mlflow": _mlflow,
+    "wandb": _wandb,
+    "wandb-offline": _wandb_offline,
+    "dir": _folder,
+}
 
 
 def _not_a_source(source: str) -> UsageError:

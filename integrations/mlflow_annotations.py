@@ -22,19 +22,13 @@ from mlflow.entities import Metric, Run, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from mlflow.utils.validation import MAX_TAG_VAL_LENGTH
 
+from integrations.annotation_section import note_with_section
 from integrations.mlflow_lease import Lease, leased
 from integrations.mlflow_tags import FINISHED, STARTED, delete_tags, leases, our_tags, require_active
 from integrations.tracker import OUR_NAME, Annotation, AnnotationState, WriteReceipt
 from spectral_edge.errors import AnnotationConflictError
 
 METRIC_PREFIX: Final = f"{OUR_NAME}/"
-NOTE_BEGIN: Final = "<!-- spectral-edge:begin -->"
-NOTE_END: Final = "<!-- spectral-edge:end -->"
-# The innermost pair of marks: when someone has deleted one mark of an older section, the text after it is theirs.
-_SECTION: Final = re.compile(
-    f"{re.escape(NOTE_BEGIN)}(?:(?!{re.escape(NOTE_BEGIN)}).)*?{re.escape(NOTE_END)}", re.DOTALL
-)
-_GAP: Final = "\n\n"
 MAX_KEY: Final = 250
 _BATCH: Final = 1000  # what MLflow takes in one request
 SAME: Final = 0.01
@@ -199,25 +193,6 @@ def _write_note(client: MlflowClient, run: Run, section: str) -> tuple[str, ...]
     if merged != note:
         client.set_tag(run.info.run_id, MLFLOW_RUN_NOTE, merged)
     return ()
-
-
-def note_with_section(note: str, section: str) -> str:
-    """`note` with our section replaced by `section`, or added at the end; all other text byte for byte the same."""
-    ours = f"{NOTE_BEGIN}\n{section}\n{NOTE_END}"
-    found = _SECTION.search(note)
-    if found:
-        return note[: found.start()] + ours + note[found.end() :]
-    return f"{note}{_GAP}{ours}" if note else ours
-
-
-def note_without_section(note: str) -> str:
-    """`note` without our section and the empty line that came with it; all other text byte for byte the same."""
-    while found := _SECTION.search(note):
-        before = note[: found.start()]
-        if len(before) > len(_GAP):  # where nothing but an empty line stands before the section, it was there first
-            before = before.removesuffix(_GAP)
-        note = before + note[found.end() :]
-    return note
 
 
 def _tag(client: MlflowClient, run: Run, tags: Mapping[str, str]) -> None:

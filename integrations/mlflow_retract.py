@@ -16,7 +16,8 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
-from integrations.mlflow_annotations import METRIC_PREFIX, NOTE_BEGIN, NOTE_END, note_without_section
+from integrations.annotation_section import NOTE_BEGIN, NOTE_END, note_without_section
+from integrations.mlflow_annotations import METRIC_PREFIX
 from integrations.mlflow_connection import MlflowConnection
 from integrations.mlflow_errors import without_secrets
 from integrations.mlflow_lease import Lease, leased

@@ -18,11 +18,16 @@ from integrations.selection import Criteria, RunState, Selection
 from spectral_edge.series import MetricSeries
 from spectral_edge.tables import RunKey
 
-StepSource = Literal["logged_model", "metadata", "file_name", "folder_name", "model_name", "metric_time"]
-"""How a training step was found: with the logged model; recorded beside the weights; in a name; or by the time at which
-the run's metrics were logged."""
+StepSource = Literal[
+    "logged_model", "metadata", "alias", "file_name", "folder_name", "model_name", "history", "metric_time"
+]
+"""How a training step was found: with the logged model; recorded beside the weights; in an alias of the version; in a
+name; from the row of the run's history at which the version was logged; or by the time at which its metrics were."""
 Into = Literal["run", "child"]
-"""Where annotations go: to the run itself, or to a run nested in it that is made for them."""
+"""Where annotations go: to the run itself, or to a run of their own that belongs to it: nested in it (MLflow), or
+beside it (W&B)."""
+Level = Literal["summary", "full"]
+"""How much is written: what can be said in a few words, or all of it."""
 
 OUR_NAME: Final = "spectral_edge"
 """Names all that we write to a run: tags `spectral_edge.*`, metrics `spectral_edge/*`, files in `spectral_edge/`."""
@@ -43,6 +48,7 @@ __all__ = [
     "Criteria",
     "Into",
     "Leftover",
+    "Level",
     "MetricPoint",
     "MetricSeries",
     "OtherSeries",
@@ -171,7 +177,8 @@ class Annotation:
     """One analysis in the words of annotations.py, the same for every tracker.
 
     `tags` keys start with `spectral_edge.`; `metrics` keys with `spectral_edge/`; `files` are named relative to the
-    tracker's `spectral_edge/` folder; `note` is Markdown.
+    tracker's `spectral_edge/` folder; `note` is Markdown. `level` is what was asked for: on level `summary` there are
+    no metrics and no files.
     """
 
     fingerprint: str
@@ -180,6 +187,7 @@ class Annotation:
     note: str
     metrics: Sequence[MetricPoint] = field(default_factory=tuple)
     files: Mapping[str, bytes] = field(default_factory=dict)
+    level: Level = "full"
 
     @property
     def mark(self) -> str:
@@ -242,7 +250,7 @@ class Tracker(Protocol):
 
     @property
     def kind(self) -> str:
-        """The word for it in tables and sources: mlflow, dir."""
+        """The word for it in tables and sources: mlflow, wandb, wandb-offline, dir."""
         ...
 
     @property

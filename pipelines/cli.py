@@ -66,9 +66,15 @@ StoreOption = Annotated[
     str | None, typer.Option(help="Folder or s3:// address of the tables. Default: ./spectral-edge-store.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
-SourcesArgument = Annotated[list[str], typer.Argument(help="mlflow:EXPERIMENT or dir:PATH.", metavar="SOURCE...")]
+SourcesArgument = Annotated[
+    list[str],
+    typer.Argument(
+        help="mlflow:EXPERIMENT, wandb:ENTITY/PROJECT, wandb-offline:PATH or dir:PATH.", metavar="SOURCE..."
+    ),
+]
 FilterOption = Annotated[
-    str | None, typer.Option("--filter", help="Only runs that pass this filter of MLflow's search_runs.")
+    str | None,
+    typer.Option("--filter", help="Only runs that pass this filter of MLflow's search_runs, or of W&B (JSON)."),
 ]
 StateOption = Annotated[
     str | None, typer.Option(help="Only runs in one of these states: running, finished, failed, killed.")
@@ -121,7 +127,9 @@ def audit(  # noqa: PLR0913, PLR0917 - one parameter a flag; typer fills them by
         str | None, typer.Option(help="Series of checkpoints, by name or glob. Default: longest.")
     ] = None,
     annotate: Annotated[Level | None, typer.Option(help="What is written to the runs. Default: full.")] = None,
-    into: Annotated[Into | None, typer.Option(help="To the run, or to a child run of it. Default: run.")] = None,
+    into: Annotated[
+        Into | None, typer.Option(help="To the run, or to one of its own beside it. Default: run; W&B: child.")
+    ] = None,
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow's address. Default: MLFLOW_TRACKING_URI.")] = None,
     max_disk: Annotated[str | None, typer.Option(help="Room for downloads in flight. Default: 20GB.")] = None,
     workers: Annotated[int | None, typer.Option(help="Runs audited at once. Default: 1.")] = None,

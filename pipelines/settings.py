@@ -61,13 +61,15 @@ class AuditSettings(BaseSettings):
     series: str | None = Field(
         None, min_length=1, description="a series of checkpoints: its name, or a glob on it such as `model:*`"
     )
-    filter: str | None = Field(None, min_length=1, description="a filter in the words of MLflow's search_runs")
+    filter: str | None = Field(
+        None, min_length=1, description="a filter in the tracker's words: MLflow's search_runs, or W&B's JSON"
+    )
     state: Annotated[tuple[RunState, ...], NoDecode] = Field(
         (), description=f"one or more of {', '.join(STATES)}, separated by commas"
     )
     since: str | None = Field(None, description="an age such as 24h, 7d or 2w, or a date such as 2026-01-31")
     annotate: Literal["none", "summary", "full"] = Field("full", description="none, summary or full")
-    into: Literal["run", "child"] = Field("run", description="run or child")
+    into: Literal["run", "child"] | None = Field(None, description="run or child")
     workers: int = Field(1, ge=1, le=64, description="a whole number of runs at once, 1 to 64")
     max_disk: ByteSize = Field(ByteSize(20_000_000_000), gt=0, description="a size such as 20GB or 500MiB")
     spool: Path = Field(Path("spectral-edge-spool"), description="a folder for downloads in flight")

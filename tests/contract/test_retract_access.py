@@ -15,7 +15,7 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from mlflow.store.artifact.s3_artifact_repo import _cached_get_s3_client
 from test_tracker_annotate import logged_run, made
 
-from integrations.mlflow_annotations import NOTE_BEGIN, NOTE_END
+from integrations.annotation_section import NOTE_BEGIN, NOTE_END
 from integrations.tracker import Leftover
 from spectral_edge.errors import AccessDeniedError
 

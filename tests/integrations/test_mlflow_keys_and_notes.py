@@ -8,14 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlflow.utils.validation import _validate_metric
 
-from integrations.mlflow_annotations import (
-    MAX_KEY,
-    NOTE_BEGIN,
-    NOTE_END,
-    note_with_section,
-    note_without_section,
-    safe_key,
-)
+from integrations.annotation_section import NOTE_BEGIN, NOTE_END, note_with_section, note_without_section
+from integrations.mlflow_annotations import MAX_KEY, safe_key
 
 SECTION = "### Spectral edge audit"
 OURS = f"{NOTE_BEGIN}\n{SECTION}\n{NOTE_END}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 from urllib.parse import urljoin, urlsplit
@@ -15,7 +14,7 @@ from wandb.apis.public import Run, Runs
 
 from integrations.mlflow_errors import without_secrets
 from integrations.wandb_errors import wandb_errors
-from spectral_edge.errors import AccessDeniedError, NotFoundError
+from spectral_edge.errors import NotFoundError
 
 DEFAULTS: Final = {
     # Nothing is told to anybody but the server that was asked for.
@@ -56,7 +55,7 @@ class WandbConnection:
 
     @property
     def api(self) -> wandb.Api:
-        """wandb's client, made at the first use; the server is then known to answer, and to know the key.
+        """The client of wandb, made at the first use; the server is then known to answer, and to know the key.
 
         Raises:
             AccessDeniedError: There is no key, or the server does not know it.
@@ -103,7 +102,7 @@ class WandbConnection:
         api = self.api
         try:
             with self.errors(run=name or run_id), self._lock:
-                api.flush()  # it would give what it gave last time
+                api.flush()  # type: ignore[no-untyped-call]  # it would give what it gave last time
                 return api.run(f"{project}/{run_id}")
         except NotFoundError:
             raise NotFoundError(
@@ -114,8 +113,9 @@ class WandbConnection:
         """The runs of ENTITY/PROJECT that pass `filters`, oldest first, in pages that hold all of each run."""
         api = self.api
         with self.errors(), self._lock:
-            api.flush()
-            return api.runs(project, filters=filters, order="+created_at", per_page=page, lazy=False)
+            api.flush()  # type: ignore[no-untyped-call]
+            found: Runs = api.runs(project, filters=filters, order="+created_at", per_page=page, lazy=False)
+            return found
 
     def projects(self, entity: str) -> list[str]:
         """Names of the projects of `entity` that the user is shown."""
@@ -131,15 +131,15 @@ class WandbConnection:
         """
         # wandb's own way to a manifest waits twenty minutes for a store that is down, and has no public half.
         service = self.api._service_api  # noqa: SLF001
-        found = service.execute_graphql(_MANIFEST, {"id": artifact.id})["artifact"]
-        manifest = (found or {}).get("currentManifest")
+        found: dict[str, Any] = service.execute_graphql(_MANIFEST, {"id": artifact.id})
+        manifest = (found["artifact"] or {}).get("currentManifest")
         if manifest is None:
             raise NotFoundError("the artifact has no manifest, or has been deleted.", file=artifact.name)
         return str(manifest["file"]["directUrl"])
 
     def absolute(self, address: str) -> str:
         """The address; the server gives paths on itself without its own name."""
-        return urljoin(self.api.settings["base_url"], address)
+        return str(urljoin(self.api.settings["base_url"], address))
 
     def is_own(self, url: str) -> bool:
         """Whether `url` is of the server itself, which alone may be told the key."""

@@ -36,7 +36,7 @@ FOREIGN: Final = (
     ValueError,
     OSError,  # those of requests too
 )
-"""All that a call to wandb may raise. A ValueError is a defect, and left alone, unless wandb's words for it are known."""
+"""All that a call to wandb may raise. A ValueError is a defect, and left alone, unless its words are known."""
 
 # Errors that come without an HTTP status: wandb's own, and a refusal inside a GraphQL answer.
 _TELLING: Final[tuple[tuple[str, type[SpectralEdgeError]], ...]] = (

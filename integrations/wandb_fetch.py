@@ -22,7 +22,7 @@ from integrations.wandb_references import linked, reference_source
 from spectral_edge.errors import NotFoundError
 
 SAVED: Final = "saved:"
-"""What the location of files that a run saved begins with, before ENTITY/PROJECT/RUN; that of artifacts is their name."""
+"""What the location of files that a run saved begins with, before ENTITY/PROJECT/RUN; those of artifacts are their names."""
 TRIES: Final = 6
 BACKOFF: Final = 1.0
 JITTER: Final = 1.0
@@ -54,8 +54,8 @@ def fetch_checkpoint(
                 files = _saved(connection, checkpoint.location.removeprefix(SAVED), checkpoint.files, wanted)
             else:
                 manifest = manifests.at(connection, checkpoint.location, run_name, streams)
-                files = _logged(connection, manifest, paths, streams)
-            sources = streams.run(lambda file: streams.persist(file), files)
+                files = _logged(connection, manifest, paths)
+            sources = streams.run(streams.persist, files)
             download(sources, [paths[source.wanted] for source in sources], streams)
             return tuple(paths.values())
     except BaseException:  # also when the audit is being stopped
@@ -70,7 +70,7 @@ def digest_of_saved(file: File) -> Digest | None:
 
 
 def _logged(
-    connection: WandbConnection, manifest: Manifest, paths: Mapping[Wanted, Path], streams: Streams
+    connection: WandbConnection, manifest: Manifest, paths: Mapping[Wanted, Path]
 ) -> list[Callable[[], Source]]:
     """What opens each of the files that have to come; those on this machine are linked to at once."""
     entries = {file: _entry(manifest, file) for file in paths}
@@ -114,7 +114,7 @@ def _saved(
         return {name: str(file.direct_url or file.url) for name, file in files.items()}
 
     told = _told(connection, wanted, ask)
-    found = []
+    found: list[Callable[[], Source]] = []
     for was, file in zip(listed, wanted, strict=True):
         file.check_size(files[file.path].size)
         digest = digest_of_saved(files[file.path])

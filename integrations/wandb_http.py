@@ -1,4 +1,4 @@
-"""Reading addresses that W&B gives: signed ones of its bucket, which need no key, and its own, which alone get the key."""
+"""Reading addresses that W&B gives: signed ones of its bucket, and its own, which alone get the key."""
 
 from __future__ import annotations
 

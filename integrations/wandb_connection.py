@@ -51,7 +51,7 @@ class WandbConnection:
     @property
     def address(self) -> str:
         """The server's address without secrets, for people."""
-        return without_secrets(self._api.settings["base_url"] if self._api else wandb.setup().settings.base_url)
+        return without_secrets(self._api.settings["base_url"] if self._api else _configured())
 
     @property
     def api(self) -> wandb.Api:
@@ -145,6 +145,11 @@ class WandbConnection:
         """Whether `url` is of the server itself, which alone may be told the key."""
         own, asked = urlsplit(self.api.settings["base_url"]), urlsplit(url)
         return (own.scheme, own.hostname, own.port) == (asked.scheme, asked.hostname, asked.port)
+
+
+def _configured() -> str:
+    """The server's address before anything was asked of it."""
+    return os.environ.get("WANDB_BASE_URL") or wandb.setup().settings.base_url
 
 
 def set_defaults() -> None:

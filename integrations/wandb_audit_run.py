@@ -184,12 +184,12 @@ def online(connection: WandbConnection, run: TrackedRun) -> dict[str, Any]:
 
 
 @contextmanager
-def ended(run: wandb.Run) -> Iterator[None]:
+def ended(run: wandb.Run, exit_code: int = 0) -> Iterator[None]:
     """Finish `run` when the block is left: as failed, without a further word, when that was by an exception."""
     done = False
     try:
         yield
-        run.finish()
+        run.finish(exit_code=exit_code)
         done = True
     finally:
         if not done:
@@ -201,8 +201,8 @@ def _last_model(connection: WandbConnection, run: TrackedRun) -> wandb.Artifact 
     """The last model that the run logged; the audit run will be shown to have used it."""
     with connection.errors(run=run.key.run_name):
         logged = connection.run(run.key.project, run.key.run_id, run.key.run_name).logged_artifacts()
-        models = [artifact for artifact in logged if is_model(artifact.type)]
-        return max(models, key=lambda artifact: str(artifact.created_at), default=None)
+        models = [(str(artifact.created_at), place, artifact) for place, artifact in enumerate(logged)]
+        return max((model for model in models if is_model(model[2].type)), default=(None, None, None))[2]
 
 
 def _verify(connection: WandbConnection, run: TrackedRun, audit_id: str, annotation: Annotation) -> None:

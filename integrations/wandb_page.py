@@ -2,7 +2,7 @@
 
 The SDK sends back the whole run as it remembers it, with NaN become null. Here the run is read right before, what is
 ours in it is exchanged, all else of the summary goes back byte for byte, and tags and notes only where they change. Its
-configuration is never sent. It is one request, so that there is no state in between; then the run is read again.
+configuration is not sent. It is one request, so that there is no state in between; then the run is read again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _READ: Final = """
 query Run($project: String!, $entity: String!, $name: String!) {
     project(name: $project, entityName: $entity) {
-        run(name: $name) { id name state tags notes summaryMetrics }
+        run(name: $name) { id name state tags notes config summaryMetrics }
     }
 }
 """
@@ -45,7 +45,13 @@ mutation UpsertBucket(%s) {
     upsertBucket(input: { %s }) { bucket { id } }
 }
 """
-_TYPES: Final = {"id": "String", "summaryMetrics": "JSONString", "tags": "[String!]", "notes": "String"}
+_TYPES: Final = {
+    "id": "String",
+    "summaryMetrics": "JSONString",
+    "tags": "[String!]",
+    "notes": "String",
+    "config": "JSONString",
+}
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,7 @@ class RunPage:
         tags: All of the run's tags.
         notes: The run's notes, whole.
         summary: JSON text of each value, by key.
+        config: Likewise, of the configuration.
     """
 
     storage_id: str
@@ -65,6 +72,7 @@ class RunPage:
     tags: tuple[str, ...]
     notes: str
     summary: Mapping[str, str]
+    config: Mapping[str, str]
 
     @property
     def is_live(self) -> bool:
@@ -97,9 +105,9 @@ class RunPage:
         """Whether our section is in the notes."""
         return note_without_section(self.notes) != self.notes
 
-    def carrying(self, content: Content) -> RunPage:
-        """The same with `content` in the place of all that is ours."""
-        theirs = {key: text for key, text in self.summary.items() if not key.startswith(PREFIX)}
+    def carrying(self, content: Content, page: RunPage) -> RunPage:
+        """The same with `content` in the place of all that is ours, and the rest of summary and config as on `page`."""
+        theirs = {key: text for key, text in page.summary.items() if not key.startswith(PREFIX)}
         ours = {key: json.dumps(value) for key, value in content.summary.items()}
         if {key: json.loads(text) for key, text in ours.items()} == self.ours:
             ours = {key: text for key, text in self.summary.items() if key.startswith(PREFIX)}
@@ -108,7 +116,7 @@ class RunPage:
             tags = (*(tag for tag in tags if not _is_our_tag(tag)), *content.tags)
         section = content.section
         notes = note_without_section(self.notes) if section is None else note_with_section(self.notes, section)
-        return fields_replaced(self, tags=tags, notes=notes, summary={**theirs, **ours})
+        return fields_replaced(self, tags=tags, notes=notes, summary={**theirs, **ours}, config=page.config)
 
 
 @dataclass(frozen=True)
@@ -135,8 +143,8 @@ def full_content(annotation: Annotation, audit: tuple[str, str] | None) -> Conte
         annotation: The analysis.
         audit: Id and address of the run that holds the rest; None where there is no rest.
     """
-    told = ((name, annotation.tags.get(f"{OUR_NAME}.{name}")) for name in _TAGGED)
-    tags = tuple(f"{OUR_NAME}.{name}:{value}"[:_MAX_TAG] for name, value in told if value)
+    words = ((name, annotation.tags.get(f"{OUR_NAME}.{name}")) for name in _TAGGED)
+    tags = tuple(f"{OUR_NAME}.{name}:{value}"[:_MAX_TAG] for name, value in words if value)
     where = {} if audit is None else {AUDIT_RUN: audit[0], AUDIT_URL: audit[1]}
     return Content({**summary_content(annotation).summary, **where}, tags, annotation.note)
 
@@ -163,13 +171,21 @@ def read_page(connection: WandbConnection, run: TrackedRun) -> RunPage:
         tags=tuple(found["tags"] or ()),
         notes=found["notes"] or "",
         summary=dict(_items(found["summaryMetrics"] or "{}")),
+        config=dict(_items(found["config"] or "{}")),
     )
 
 
-def put_on_page(connection: WandbConnection, run: TrackedRun, content: Content) -> bool:
+def put_on_page(connection: WandbConnection, run: TrackedRun, content: Content, theirs: RunPage | None = None) -> bool:
     """Exchange all that is ours on the run's page for `content`, and make sure that it stands there.
 
     Where it stands there already nothing is written, and neither where the run is live.
+
+    Args:
+        connection: To the run's server.
+        run: Whose page.
+        content: What is to be ours.
+        theirs: The page of which all else in the summary, and the configuration, is to be as it was; None leaves both
+            as they are now.
 
     Returns:
         Whether it stands there.
@@ -180,7 +196,7 @@ def put_on_page(connection: WandbConnection, run: TrackedRun, content: Content) 
     """
     for tries_left in range(_TRIES, -1, -1):
         page = read_page(connection, run)  # the second time to see whether another's change has won over ours
-        wanted = page.carrying(content)
+        wanted = page.carrying(content, page if theirs is None else theirs)
         if wanted == page:
             return True
         if page.is_live:
@@ -197,8 +213,9 @@ def put_on_page(connection: WandbConnection, run: TrackedRun, content: Content) 
 def _send(connection: WandbConnection, run: TrackedRun, page: RunPage, wanted: RunPage) -> None:
     told: dict[str, object] = {"id": page.storage_id}
     if wanted.summary != page.summary:
-        items = (f"{json.dumps(key)}: {text}" for key, text in wanted.summary.items())
-        told["summaryMetrics"] = f"{{{', '.join(items)}}}"
+        told["summaryMetrics"] = _text(wanted.summary)
+    if wanted.config != page.config:
+        told["config"] = _text(wanted.config)
     if wanted.tags != page.tags:
         told["tags"] = list(wanted.tags)
     if wanted.notes != page.notes:
@@ -225,6 +242,10 @@ def _items(text: str) -> Iterator[tuple[str, str]]:
         yield key, text[begin:end]
         place = _after_space(text, end)
         place += text[place] == ","
+
+
+def _text(items: Mapping[str, str]) -> str:
+    return f"{{{', '.join(f'{json.dumps(key)}: {text}' for key, text in items.items())}}}"
 
 
 def _after_space(text: str, place: int) -> int:

@@ -22,7 +22,7 @@ from integrations.wandb_references import linked, reference_source
 from spectral_edge.errors import NotFoundError
 
 SAVED: Final = "saved:"
-"""What the location of files that a run saved begins with, before ENTITY/PROJECT/RUN; those of artifacts are their names."""
+"""What the location of files that a run saved begins with, before ENTITY/PROJECT/RUN."""
 TRIES: Final = 6
 BACKOFF: Final = 1.0
 JITTER: Final = 1.0

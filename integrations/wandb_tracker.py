@@ -33,14 +33,18 @@ class WandbTracker:
     """
 
     kind: Final = "wandb"
-    capabilities: Final = Capabilities(
-        local_checkpoints=False, writes_metrics=True, writes_files=True, overwrites_metrics=True
-    )
 
     def __init__(self, into: Into = "child") -> None:
         self._connection = WandbConnection()
         self._manifests = Manifests()
         self._into = into
+        self.capabilities = Capabilities(
+            local_checkpoints=False,
+            writes_metrics=True,
+            writes_files=True,
+            overwrites_metrics=True,
+            results_apart=into == "child",
+        )
 
     def __reduce__(self) -> tuple[type[WandbTracker], tuple[Into]]:
         return (type(self), (self._into,))  # nothing that was read travels to another process, and no key

@@ -1,4 +1,4 @@
-"""The double over HTTP: reads requests, keeps the log of them, and gives the answers, or the faults that were ordered."""
+"""The double over HTTP: it reads requests, keeps the log of them, and answers, with the faults that were ordered."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import gzip
 import json
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -15,14 +15,26 @@ from urllib.parse import unquote
 
 from . import artifact_mutations, artifacts, histories, mutations  # noqa: F401  (they register their resolvers)
 from .faults import Cut, Faults, Hang, Lost, Reply
-from .graph import Context, operation_name
+from .graph import Context, Result, operation_name, run_query
 from .routes import Request, serve
 from .state import State
 
 WRITE_KEY = "write-" + "0" * 40
 READ_KEY = "read--" + "1" * 40
 FEATURES = frozenset(
-    {"TOTAL_COUNT_IN_FILE_CONNECTION", "ARTIFACT_V2_DOWNLOAD_HANDLER_SUPPORTS_ARTIFACT_ID", "MARK_RUN_FILES_UPLOADED"}
+    {
+        "ARTIFACT_COLLECTION_MEMBERSHIP_FILES",
+        "ARTIFACT_DIGEST_ALGORITHM",
+        "ARTIFACT_TAGS",
+        "ARTIFACT_V2_DOWNLOAD_HANDLER_SUPPORTS_ARTIFACT_ID",
+        "CLIENT_IDS",
+        "FILESTREAM_GZIP",
+        "LARGE_FILENAMES",
+        "MARK_RUN_FILES_UPLOADED",
+        "PROJECT_ARTIFACT_COLLECTION_MEMBERSHIP",
+        "TOTAL_COUNT_IN_FILE_CONNECTION",
+        "USE_ARTIFACT_WITH_ENTITY_AND_PROJECT_INFORMATION",
+    }
 )
 
 
@@ -78,6 +90,12 @@ class Server(Faults):
         """Names of the GraphQL operations and streams that came, in order."""
         return [call.operation for call in self.calls if call.operation is not None]
 
+    def execute(self, query: str, variables: Mapping[str, object]) -> Result:
+        """Execute a request without HTTP, with a key that may write."""
+        result = run_query(self.context, query, variables, may_write=True)
+        self.problems += result.problems
+        return result
+
     def handle(self, request: Request) -> tuple[Reply, int | None]:
         """Serve a request: the answer, and after how many bytes of it to cut the connection (None: never)."""
         call = self.take_call(request.operation, request.path)
@@ -113,7 +131,7 @@ class _Http(ThreadingHTTPServer):
         self.owner = owner
         super().__init__(("127.0.0.1", port), _Handler)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, *_: Any) -> None:
         """Connections that the client closes are no news; all else is."""
         error = sys.exception()
         if not isinstance(error, ConnectionError):
@@ -122,6 +140,7 @@ class _Http(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # an answer in pieces waits 40 ms for the client's leave to send the next
     server: _Http
 
     def log_message(self, *_: object) -> None:

@@ -158,13 +158,11 @@ def _made(connection: WandbConnection, run: TrackedRun, annotation: Annotation) 
             run_job_type=AUDIT_JOB,
             run_tags=_TAGS,
         )
-        opened = wandb.init(settings=settings)
+        opened = wandb.init(settings=settings, config=_config(run, annotation))
         with ended(opened):
             if model is not None:
                 opened.use_artifact(model)
-            logged = log_results(opened, annotation, run.key.run_id, folder / "files")
-        for copy in logged.staged:
-            copy.unlink(missing_ok=True)
+            log_results(opened, annotation, run.key.run_id, folder / "files")
     return audit_id
 
 
@@ -174,12 +172,7 @@ def _claimed(connection: WandbConnection, run: TrackedRun, annotation: Annotatio
     Not left to the SDK, which sends a refused id again for a minute, and cannot tell whether it was first.
     """
     entity, _, project = run.key.project.partition("/")
-    ours = {
-        AUDIT_OF: run.key.run_id,
-        "audit_of_url": run.url,
-        "fingerprint": annotation.fingerprint,
-        "settings_hash": annotation.settings_hash,
-    }
+    config = {key: {"value": value} for key, value in _config(run, annotation).items()}
     told: dict[str, object] = {
         "entity": entity,
         "project": project,
@@ -187,7 +180,7 @@ def _claimed(connection: WandbConnection, run: TrackedRun, annotation: Annotatio
         "groupName": run.key.run_id,
         "jobType": AUDIT_JOB,
         "tags": list(_TAGS),
-        "config": json.dumps({OUR_NAME: {"value": ours}}),
+        "config": json.dumps(config),
     }
     # With the project: the SDK cannot write two runs of one id at a time, wherever they are.
     mark = hashlib.sha256(f"{run.key.project} {run.key.run_id} {annotation.mark}".encode()).hexdigest()[:16]
@@ -202,6 +195,12 @@ def _claimed(connection: WandbConnection, run: TrackedRun, annotation: Annotatio
             continue
         return str(told["name"]) if answer["upsertBucket"]["inserted"] else None
     return None
+
+
+def _config(run: TrackedRun, annotation: Annotation) -> dict[str, Any]:
+    ours = {AUDIT_OF: run.key.run_id, "audit_of_url": run.url}
+    made_of = {"fingerprint": annotation.fingerprint, "settings_hash": annotation.settings_hash}
+    return {OUR_NAME: {**ours, **made_of}}
 
 
 def _name(run: TrackedRun) -> str:

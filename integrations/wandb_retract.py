@@ -73,7 +73,7 @@ class _Found:
         page: The run's page.
         audits: The audit runs.
         files: Names of the files in their artifacts and in `artifacts`.
-        artifacts: Those that the run itself was given, with those that the SDK made for tables.
+        artifacts: Those that the run itself was given.
         media: Charts and tables among the files of the run itself, which rows of its history show.
         points: How many points each of our metrics has in the run's own history.
     """
@@ -92,8 +92,7 @@ class _Found:
         with connection.errors(run=run.key.run_name):
             own = tuple(artifact for artifact in read.logged_artifacts() if _is_ours(artifact, run))
             theirs = [artifact for made in audits for artifact in made.logged_artifacts() if _is_ours(artifact, run)]
-            audited = [artifact for artifact in (*own, *theirs) if artifact.type == ARTIFACT_TYPE]
-            files = {str(file.name) for artifact in audited for file in artifact.files()}
+            files = {str(file.name) for artifact in (*own, *theirs) for file in artifact.files()}
             media = tuple(file for file in read.files() if _MEDIA.match(file.name)) if own else ()
         points = points_by_key(our_rows(connection, run))
         return cls(page, audits, tuple(sorted(files)), own, media, points)
@@ -112,11 +111,8 @@ class _Found:
 
 
 def _is_ours(artifact: wandb.Artifact, run: TrackedRun) -> bool:
-    """Whether this holds files of an audit of `run`, or is what the SDK makes of a table that a run logs."""
-    name = artifact.name.partition(":")[0]
-    if artifact.type == ARTIFACT_TYPE:
-        return name == artifact_name(run.key.run_id)
-    return artifact.type == "run_table" and name.startswith(f"run-{run.key.run_id}-{OUR_NAME}points")
+    """Whether this holds files of an audit of `run`."""
+    return artifact.type == ARTIFACT_TYPE and artifact.name.partition(":")[0] == artifact_name(run.key.run_id)
 
 
 def _half_a_section(notes: str) -> Iterator[Leftover]:

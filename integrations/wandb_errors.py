@@ -56,6 +56,7 @@ _WORDS_OF_VALUE_ERRORS: Final = re.compile(
 )
 _SILENT: Final = re.compile(r"Failed to execute API request: the service process is busy and did not respond in time")
 """What wandb says when its core is still waiting for the server, or has been told to come back later."""
+_NO_ROOM: Final = "no space left on device"  # as Go writes it, in which wandb's core is written
 _MAX_TEXT: Final = 600
 
 
@@ -83,7 +84,7 @@ def in_our_words(
 ) -> SpectralEdgeError:
     """The error of our tree that tells what `error` means."""
     text = without_secrets(" ".join(str(error).split()), key)
-    if says_no_room(text):
+    if says_no_room(text) or _NO_ROOM in text:
         return no_room(text[:_MAX_TEXT], run=run, file=file)
     if isinstance(error, OSError) and error.errno is not None and not isinstance(error, requests.RequestException):
         return from_os_error(error, run=run, file=file)

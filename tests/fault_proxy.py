@@ -109,6 +109,7 @@ def fault_proxy(
 class _Handler(BaseHTTPRequestHandler):
     proxy: FaultProxy
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # an answer in two pieces waits 40 ms for leave to send the second
 
     def do_GET(self) -> None:
         line = f"{self.command} {self.path} {self.headers.get('Range', '')}"

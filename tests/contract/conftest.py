@@ -112,14 +112,12 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def forks() -> Any:
     """Processes forked from a clean one that has imported what they need."""
     context = multiprocessing.get_context("forkserver")
-    ours = [
-        "killed",
-        "at_once",
-        "integrations.mlflow_tracker",
-        "integrations.folder_tracker",
-        "integrations.wandb_tracker",
-    ]
-    context.set_forkserver_preload([*ours, "mlflow.store.tracking.sqlalchemy_store", "alembic.command"])
+    ours = ["killed", "at_once", *(f"integrations.{kind}_tracker" for kind in ("mlflow", "folder", "wandb"))]
+    mlflows = ["mlflow.store.tracking.sqlalchemy_store", "alembic.command"]
+    # What wandb imports when something is first logged, which takes seconds, and many where each call is traced.
+    wandbs = ["_generated.fragments", "_generated.operations", "_internal_artifact", "_models.pagination"]
+    wandbs = [*(f"wandb.sdk.artifacts.{name}" for name in wandbs), "wandb.sdk.launch.inputs.internal"]
+    context.set_forkserver_preload([*ours, *mlflows, *wandbs])
     return context
 
 

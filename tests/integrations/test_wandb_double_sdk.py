@@ -1,48 +1,27 @@
 """The real wandb SDK and its core, over HTTP against the double: what is written there is read back."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
-from wandb_double import Double, wandb_environment
+from wandb_double import Double
+from wandb_double.live import no_problems, sdk_led_to_a_double, start_run
 
 wandb = pytest.importorskip("wandb")
-
-QUIET = {
-    "console": "off",
-    "disable_code": True,
-    "disable_git": True,
-    "init_timeout": 5,
-    "x_disable_machine_info": True,
-    "x_disable_meta": True,
-    "x_disable_stats": True,
-    "x_save_requirements": False,
-}
 
 
 @pytest.fixture(scope="module")
 def double(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Double]:
-    home = tmp_path_factory.mktemp("wandb")
-    with Double() as double, pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("WANDB_")]:
-            patch.delenv(name)
-        for name, value in wandb_environment(home, double).items():
-            patch.setenv(name, value)
-        wandb.teardown()  # it may have been set up for another server
+    with sdk_led_to_a_double(tmp_path_factory.mktemp("wandb")) as double:
         yield double
-        wandb.teardown()
 
 
 @pytest.fixture(autouse=True)
-def no_problems(double: Double) -> Iterator[None]:
-    """Each test ends without anything that the double did not understand, and without orders for others."""
-    double.problems.clear()
-    yield
-    double.heal()
-    assert double.problems == []
+def all_is_understood(double: Double) -> Iterator[None]:
+    with no_problems(double):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -50,18 +29,11 @@ def api(double: Double) -> Any:
     return wandb.Api()
 
 
-def _init(folder: Path, name: str, **how: Any) -> Any:
-    settings = wandb.Settings(**{**QUIET, **how.pop("settings", {})})
-    return wandb.init(
-        entity="ent", project="p", id=name, dir=str(folder), reinit="create_new", settings=settings, **how
-    )
-
-
 @pytest.fixture(scope="module")
 def trained(double: Double, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the server holds of a run that the SDK logged with all there is."""
     folder = tmp_path_factory.mktemp("trained")
-    run = _init(folder, "trained", config={"lr": 0.1, "model": {"layers": 2}}, tags=["a"], notes="n", group="g")
+    run = start_run(folder, "trained", config={"lr": 0.1, "model": {"layers": 2}}, tags=["a"], notes="n", group="g")
     run.define_metric("val/*", step_metric="epoch")
     for step in range(4):
         run.log({"loss": 1 / (step + 1), "val/acc": step / 4, "epoch": step // 2}, step=10 * step)
@@ -173,6 +145,7 @@ def test_references_keep_their_address(double: Double, api: Any) -> None:
     double.put_run("ent", "p", "refs")
     refs = {"w.pt": ("s3://bucket/w.pt", "etag", 7)}
     double.put_artifact("ent", "p", "refs", "elsewhere", {}, refs=refs, history_step=5)
+    double.put_artifact("ent", "p", "refs", "unfinished", {"w.pt": b"half"}, committed=False)
     (artifact,) = api.run("ent/p/refs").logged_artifacts()
     entry = artifact.manifest.entries["w.pt"]
     assert (entry.ref, entry.digest, entry.size, artifact.history_step) == ("s3://bucket/w.pt", "etag", 7, 4)
@@ -209,7 +182,7 @@ def test_summary_tags_notes_and_files_are_changed(double: Double, api: Any, tmp_
 
 def test_resumed_run_goes_on(double: Double, tmp_path: Path) -> None:
     double.put_run("ent", "p", "resumed", state="failed", history=[{"_step": 7, "a": 1}], summary={"a": 1}, tags=["t"])
-    run = _init(tmp_path, "resumed", resume="must")
+    run = start_run(tmp_path, "resumed", resume="must")
     run.log({"a": 2})
     run.finish()
     found = double.run("ent", "p", "resumed")
@@ -221,7 +194,7 @@ def test_lineage(double: Double, api: Any, tmp_path: Path) -> None:
     double.put_run("ent", "p", "source")
     double.put_artifact("ent", "p", "source", "used", {"w": b"w"})
     before = double.run("ent", "p", "source")
-    run = _init(tmp_path, "user", job_type="spectral-audit")
+    run = start_run(tmp_path, "user", job_type="spectral-audit")
     run.use_artifact("ent/p/used:v0")
     run.finish()
     assert [user.id for user in api.artifact("ent/p/used:v0").used_by()] == ["user"]
@@ -238,7 +211,7 @@ def test_deleted_run_is_gone_and_its_id_taken(double: Double, api: Any, tmp_path
     with pytest.raises(wandb.errors.CommError, match="Could not find run"):
         api.run("ent/p/doomed")
     with pytest.raises(wandb.errors.CommError, match="previously created and deleted; try a new run name"):
-        _init(tmp_path, "doomed", settings={"init_timeout": 1})
+        start_run(tmp_path, "doomed", settings={"init_timeout": 1})
 
 
 def test_deleted_version_is_gone_and_its_number_taken(double: Double, api: Any) -> None:
@@ -251,44 +224,3 @@ def test_deleted_version_is_gone_and_its_number_taken(double: Double, api: Any) 
     assert api.artifact("ent/p/three:latest").version == "v1"
     double.put_artifact("ent", "p", "versions", "three", {"w": b"new"})
     assert api.artifact("ent/p/three:latest").version == "v3"
-
-
-# Faults
-
-
-def test_bursts_of_errors_are_retried_by_the_core(double: Double, api: Any) -> None:
-    double.put_run("ent", "p", "flaky")
-    double.fault("Run", 429)
-    assert api.run("ent/p/flaky").id == "flaky"
-    assert [call.status for call in double.calls if call.operation == "Run"][-2:] == [429, 200]
-
-
-def test_denied_writing_is_an_error(double: Double) -> None:
-    double.put_run("ent", "p", "guarded", summary={"a": 1})
-    run = wandb.Api(api_key=double.read_key).run("ent/p/guarded")
-    with pytest.raises(Exception, match="permission denied"):
-        run.summary.update({"a": 2})
-    assert double.run("ent", "p", "guarded")["summary"] == {"a": 1}
-
-
-def test_bad_key_is_an_error(double: Double) -> None:
-    with pytest.raises(wandb.errors.AuthenticationError):
-        wandb.Api(api_key="x" * 40)
-
-
-def test_swallowed_stream_looks_like_success(double: Double, tmp_path: Path) -> None:
-    double.swallow_streams()
-    run = _init(tmp_path, "swallowed")
-    run.log({"a": 1})
-    run.finish()
-    assert double.run("ent", "p", "swallowed")["history"] == []
-    assert double.run("ent", "p", "swallowed")["state"] == "running"
-
-
-def test_run_deleted_in_the_middle_looks_like_success(double: Double, tmp_path: Path) -> None:
-    bounds = {"x_graphql_retry_max": 1, "x_graphql_retry_wait_min_seconds": 0.1, "x_graphql_retry_wait_max_seconds": 0.1}
-    run = _init(tmp_path, "vanishing", settings=bounds)
-    double.on("file_stream", lambda: double.delete_run("ent", "p", "vanishing"))
-    run.log({"a": 1})
-    run.finish()
-    assert not double.has_run("ent", "p", "vanishing")

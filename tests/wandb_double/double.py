@@ -94,8 +94,9 @@ class Double(Server):
         history_step: int | None = None,
         created_at: str | None = None,
         algorithm: Literal["MD5", "XXH128"] = "MD5",
+        committed: bool = True,
     ) -> Artifact:
-        """A committed version of an artifact that a run logged.
+        """A version of an artifact that a run logged.
 
         Args:
             entity: who owns the project.
@@ -110,6 +111,7 @@ class Double(Server):
             history_step: the server's historyStep (one more than the SDK then tells).
             created_at: when it was made, now without it.
             algorithm: of the digests.
+            committed: False for one whose upload never ended.
         """
         with self.lock:
             owner = self.state.run(entity, project, run)
@@ -119,7 +121,8 @@ class Double(Server):
             artifact.manifest, artifact.blobs = manifest_of(entries), dict(files)
             artifact.metadata, artifact.history_step = dict(metadata or {}), history_step
             artifact.aliases, artifact.created_at = list(aliases), created_at or artifact.created_at
-            artifact.commit()
+            if committed:
+                artifact.commit()
             owner.outputs.append(artifact)
             return artifact
 

@@ -12,7 +12,7 @@ class Reply:
     """An answer over HTTP, instead of the double's own or as its own."""
 
     status: int
-    body: bytes | str = '{"error":"ordered by the test"}'
+    body: bytes | str = '{"error":"ordered by the test","errors":[{"message":"ordered by the test"}],"data":null}'
     headers: Mapping[str, str] = field(default_factory=dict)
 
     @property

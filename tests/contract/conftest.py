@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import pytest
 from guarded import guarded_server
 from labs import FolderLab, Lab, MlflowLab
 from servers import S3_CREDENTIALS, mlflow_server, postgres, s3
+from wandb_double import Double, wandb_environment
+from wandb_labs import WandbLab
 
-LABS = ("folder", "mlflow-sqlite", "mlflow-file", "mlflow-server")
+LABS = ("folder", "mlflow-sqlite", "mlflow-file", "mlflow-server", "wandb")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -24,6 +27,20 @@ def _quiet_mlflow() -> Iterator[None]:
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "MLFLOW_ALLOW_FILE_STORE": "true",
     }
+    with _variables(wanted):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def double(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Double]:
+    """A W&B server in memory, where wandb finds its way in this process and in those that it starts."""
+    with Double() as served, _variables(wandb_environment(tmp_path_factory.mktemp("wandb"), served)):
+        yield served
+        assert not served.problems
+
+
+@contextmanager
+def _variables(wanted: Mapping[str, str]) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     yield
@@ -38,6 +55,7 @@ def _quiet_mlflow() -> Iterator[None]:
 def _short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     """A lease that a killed process left behind is taken over soon."""
     monkeypatch.setattr("integrations.mlflow_lease.SILENCE", 0.5)
+    monkeypatch.setattr("integrations.wandb_audit_run.SILENCE", 0.5)
 
 
 @pytest.fixture(scope="session")
@@ -94,8 +112,12 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def forks() -> Any:
     """Processes forked from a clean one that has imported what they need."""
     context = multiprocessing.get_context("forkserver")
-    ours = ["killed", "at_once", "integrations.mlflow_tracker", "integrations.folder_tracker"]
-    context.set_forkserver_preload([*ours, "mlflow.store.tracking.sqlalchemy_store", "alembic.command"])
+    ours = ["killed", "at_once", *(f"integrations.{kind}_tracker" for kind in ("mlflow", "folder", "wandb"))]
+    mlflows = ["mlflow.store.tracking.sqlalchemy_store", "alembic.command"]
+    # What wandb imports when something is first logged, which takes seconds, and many where each call is traced.
+    wandbs = ["_generated.fragments", "_generated.operations", "_internal_artifact", "_models.pagination"]
+    wandbs = [*(f"wandb.sdk.artifacts.{name}" for name in wandbs), "wandb.sdk.launch.inputs.internal"]
+    context.set_forkserver_preload([*ours, *mlflows, *wandbs])
     return context
 
 
@@ -106,6 +128,8 @@ def make_lab(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], 
     def make(name: str) -> Lab:
         if name == "folder":
             return FolderLab(tmp_path)
+        if name == "wandb":
+            return WandbLab(tmp_path, request.getfixturevalue("double"))
         if name == "mlflow-server":
             return MlflowLab(tmp_path, request.getfixturevalue("server"))
         if name == "mlflow-file":

@@ -21,6 +21,11 @@ _WRITING_FILES = (
     "mlflow_tags.py",
     "folder_annotations.py",
     "folder_retract.py",
+    "wandb_annotations.py",
+    "wandb_audit_run.py",
+    "wandb_page.py",
+    "wandb_results.py",
+    "wandb_retract.py",
 )
 _WRITING_FUNCTIONS = (
     "_write",
@@ -40,6 +45,13 @@ _WRITING_FUNCTIONS = (
     "delete",
     "retract_folder",
     "_delete",
+    "_claimed",
+    "log_results",
+    "_log_files",
+    "put_on_page",
+    "_send",
+    "_delete_superseded",
+    "delete_audit_run",
 )
 _MLFLOW_CALLS = (
     "log_batch",

@@ -72,6 +72,8 @@ class Lab(ABC):
 
     doubles_points: bool
     """Whether the tracker keeps two points of one metric at one step."""
+    keeps_files_apart = False
+    """Whether our files lie where none of the user's can."""
 
     def __init__(self, scratch: Path) -> None:
         self.scratch = scratch
@@ -91,9 +93,17 @@ class Lab(ABC):
     def project(self, name: str = "project") -> Selection:
         """A new project (experiment, folder) named like `name`."""
 
+    def name_of(self, project: Selection) -> str:
+        """What keys of runs call the project."""
+        return project.container
+
     @abstractmethod
     def log(self, project: Selection, logged: Logged) -> str:
         """Log a run; gives what `delete` and the eyes take."""
+
+    @abstractmethod
+    def put_file(self, handle: str, name: str, content: bytes) -> None:
+        """Give the run a file; `name` may have folders."""
 
     @abstractmethod
     def delete(self, handle: str) -> None:
@@ -119,6 +129,10 @@ class Lab(ABC):
     def note(self, handle: str) -> str:
         """The run's note, whole."""
 
+    @abstractmethod
+    def has_a_place_for_files(self, handle: str) -> bool:
+        """Whether the place is there that our files lie in."""
+
     def run(self, project: Selection, name: str = "run") -> TrackedRun:
         """The run called `name`, through a fresh tracker."""
         return next(run for run in self.tracker.runs(project) if run.key.run_name == name)
@@ -141,6 +155,9 @@ class FolderLab(Lab):
         folder.mkdir()
         return Selection(str(folder))
 
+    def name_of(self, project: Selection) -> str:
+        return Path(project.container).name
+
     def log(self, project: Selection, logged: Logged) -> str:
         folder = Path(project.container) / logged.name
         folder.mkdir()
@@ -154,6 +171,11 @@ class FolderLab(Lab):
         with (folder / "metrics.jsonl").open("w") as file:
             file.writelines(json.dumps({"step": step, name: value}) + "\n" for step, name, value in rows)
         return str(folder)
+
+    def put_file(self, handle: str, name: str, content: bytes) -> None:
+        path = Path(handle, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
 
     def delete(self, handle: str) -> None:
         shutil.rmtree(handle)
@@ -180,6 +202,9 @@ class FolderLab(Lab):
 
     def note(self, handle: str) -> str:
         return self.files(handle).get("note.md", b"").decode()
+
+    def has_a_place_for_files(self, handle: str) -> bool:
+        return Path(handle, "spectral_edge").exists()
 
 
 class MlflowLab(Lab):
@@ -227,6 +252,12 @@ class MlflowLab(Lab):
         self.client.set_terminated(run_id)
         return run_id
 
+    def put_file(self, handle: str, name: str, content: bytes) -> None:
+        path = self.scratch / Path(name).name
+        path.write_bytes(content)
+        self.client.log_artifact(handle, str(path), str(Path(name).parent) if "/" in name else None)
+        path.unlink()
+
     def delete(self, handle: str) -> None:
         self.client.delete_run(handle)
 
@@ -260,6 +291,9 @@ class MlflowLab(Lab):
 
     def note(self, handle: str) -> str:
         return self.client.get_run(handle).data.tags.get(NOTE_TAG, "")
+
+    def has_a_place_for_files(self, handle: str) -> bool:
+        return "spectral_edge" in [entry.path for entry in self.client.list_artifacts(handle)]
 
     def _theirs_below(self, handle: str, path: str | None) -> list[tuple[str, int | None]]:
         found: list[tuple[str, int | None]] = []

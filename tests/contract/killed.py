@@ -21,6 +21,11 @@ _WRITING_FILES = (
     "mlflow_tags.py",
     "folder_annotations.py",
     "folder_retract.py",
+    "wandb_annotations.py",
+    "wandb_audit_run.py",
+    "wandb_page.py",
+    "wandb_results.py",
+    "wandb_retract.py",
 )
 _WRITING_FUNCTIONS = (
     "_write",
@@ -28,7 +33,6 @@ _WRITING_FUNCTIONS = (
     "release",
     "take_back",
     "delete_tags",
-    "_made",
     "take_back_children",
     "_write_files",
     "_write_note",
@@ -40,6 +44,17 @@ _WRITING_FUNCTIONS = (
     "delete",
     "retract_folder",
     "_delete",
+    "write_annotation",
+    "_write_beside",
+    "write_audit_run",
+    "_made",
+    "_claimed",
+    "log_results",
+    "_log_files",
+    "put_on_page",
+    "_send",
+    "_delete_superseded",
+    "delete_audit_run",
 )
 _MLFLOW_CALLS = (
     "log_batch",

@@ -90,7 +90,7 @@ class WandbTracker:
         return write_annotation(self._connection, run, annotation, into=self._into, replace=replace)
 
     def retract(self, run: TrackedRun, *, dry_run: bool = False) -> RetractReceipt:
-        """Delete audit runs, and take summary keys, tags and the section of the notes; see `Tracker.retract`."""
+        """Delete audit runs, and take back summary keys, tags and the section of the notes; see `Tracker.retract`."""
         return retract_run(self._connection, run, dry_run=dry_run)
 
     def _run(self, run: TrackedRun) -> wandb.apis.public.Run:

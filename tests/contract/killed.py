@@ -33,6 +33,7 @@ _WRITING_FUNCTIONS = (
     "release",
     "take_back",
     "delete_tags",
+    "_made",
     "take_back_children",
     "_write_files",
     "_write_note",
@@ -47,7 +48,6 @@ _WRITING_FUNCTIONS = (
     "write_annotation",
     "_write_beside",
     "write_audit_run",
-    "_made",
     "_claimed",
     "log_results",
     "_log_files",
@@ -84,6 +84,7 @@ def _killed(
     tracker: Tracker, run: TrackedRun, work: Callable[[], object], kill_at: int, counted: Queue[int] | None
 ) -> None:
     os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"  # the fork server may be older than the variables of this session
+    os.environ.pop("WANDB_SERVICE", None)  # a service process of its own, which ends soon after this one
     tracker.annotation_state(run)  # opens the store, which takes seconds when each of its calls is traced
     seen = 0
 

@@ -10,6 +10,11 @@ from multiprocessing.queues import Queue
 from types import FrameType
 from typing import Any
 
+# Seconds that the fork server spends once, in the place of each process.
+import wandb.sdk.artifacts._generated.artifact_by_id
+import wandb.sdk.artifacts._generated.artifact_type
+import wandb.sdk.artifacts._models.pagination  # noqa: F401
+
 from integrations.tracker import Annotation, TrackedRun, Tracker
 
 # Every line of ours that writes, and in MLflow the calls that one statement of ours is split into.

@@ -10,6 +10,11 @@ from multiprocessing.queues import Queue
 from types import FrameType
 from typing import Any
 
+# Seconds that the fork server spends once, in the place of each process.
+import wandb.sdk.artifacts._generated.artifact_by_id
+import wandb.sdk.artifacts._generated.artifact_type
+import wandb.sdk.artifacts._models.pagination  # noqa: F401
+
 from integrations.tracker import Annotation, TrackedRun, Tracker
 
 # Every line of ours that writes, and in MLflow the calls that one statement of ours is split into.
@@ -45,6 +50,9 @@ _WRITING_FUNCTIONS = (
     "delete",
     "retract_folder",
     "_delete",
+    "write_annotation",
+    "_write_beside",
+    "write_audit_run",
     "_claimed",
     "log_results",
     "_log_files",
@@ -81,6 +89,7 @@ def _killed(
     tracker: Tracker, run: TrackedRun, work: Callable[[], object], kill_at: int, counted: Queue[int] | None
 ) -> None:
     os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"  # the fork server may be older than the variables of this session
+    os.environ.pop("WANDB_SERVICE", None)  # a service process of its own, which ends soon after this one
     tracker.annotation_state(run)  # opens the store, which takes seconds when each of its calls is traced
     seen = 0
 

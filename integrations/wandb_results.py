@@ -1,0 +1,248 @@
+"""What a W&B run holds of an audit: the series by training step, charts, a table of the points, files, and the marks.
+
+The same for an audit run on a server, for the audited run itself, and for a run written to a folder offline.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import wandb
+from wandb.sdk.artifacts.staging import get_staging_dir
+
+from integrations.tracker import OUR_NAME, Annotation, MetricPoint
+from spectral_edge.errors import UsageError
+
+PREFIX: Final = f"{OUR_NAME}/"
+"""How all our keys in a history, a summary and a config begin."""
+STEP: Final = f"{PREFIX}step"
+"""The x-axis of our series: the training step that a row belongs to."""
+STARTED: Final = f"{PREFIX}started"
+FINISHED: Final = f"{PREFIX}finished"
+"""Summary keys: the mark of the annotation begun, and, written last, of the one finished."""
+ARTIFACT_TYPE: Final = "spectral-audit"
+"""Type of the artifact that holds the files; also the job type of an audit run."""
+_CHART: Final = f"{PREFIX}spectrum"
+_REPORT: Final = f"{PREFIX}report"
+_TABLE: Final = f"{PREFIX}points"
+_NUMBERS: Final = frozenset({"transitions", "checkpoints", "windows", "schema_version"})
+_MAX_ROWS: Final = 100_000
+"""Rows of a table beyond which W&B shows none of it."""
+_UPLOAD_SECONDS: Final = 600
+_MAX_NAME: Final = 128
+_STAGING: Final = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Logged:
+    """What was logged.
+
+    Attributes:
+        points: Metric points.
+        staged: Copies that the SDK has made of files: of no use once an online run has been finished.
+    """
+
+    points: int
+    staged: tuple[Path, ...] = ()
+
+
+def silence() -> None:
+    """Let the SDK print nothing in this process, whatever run or call it would speak of.
+
+    What it says in its log-in, and what its service process tells it of a run, heeds no run's own settings.
+    """
+    quiet = wandb.Settings(silent=True, quiet=True, show_errors=False, show_info=False, show_warnings=False)
+    wandb.setup(quiet)
+    wandb.termsetup(quiet, None)
+
+
+def refuse_others_context() -> None:
+    """Make sure that a run is opened under the id that it is given.
+
+    Raises:
+        UsageError: This process runs inside a sweep or a launched job, where the SDK takes that id from elsewhere.
+    """
+    settings = wandb.setup().settings
+    if settings.sweep_id or settings.launch:
+        raise UsageError(
+            "this process runs inside a W&B sweep or launch job, to which the SDK would add our run.",
+            next_step="run spectral-edge outside of it (unset WANDB_SWEEP_ID and WANDB_LAUNCH).",
+        )
+
+
+def quiet_settings(folder: Path, **more: Any) -> wandb.Settings:
+    """Settings of a run that prints nothing, tells nothing of this machine, writes to `folder` alone, and gives up.
+
+    Args:
+        folder: For the run's own files; the caller removes it.
+        more: Further settings, by name: `mode`, `entity`, `project`, `run_id`, `resume`, `run_name` and so on.
+    """
+    return wandb.Settings(
+        **{
+            "root_dir": str(folder),
+            # No print, and no hands on the process's stdout and stderr.
+            "console": "off",
+            "silent": True,
+            "quiet": True,
+            "show_errors": False,
+            "show_info": False,
+            "show_warnings": False,
+            # Nothing of this machine: no metadata, no packages, no code, no commit, no host, no load.
+            "x_disable_meta": True,
+            "x_disable_stats": True,
+            "x_disable_machine_info": True,
+            "x_save_requirements": False,
+            "disable_git": True,
+            "disable_code": True,
+            "disable_job_creation": True,
+            "save_code": False,
+            "label_disable": True,
+            "symlink": False,
+            # What a training script's environment may say of its own run.
+            "reinit": "create_new",
+            "run_notes": "",
+            "sagemaker_disable": True,
+            # A server that is down ends in an error within minutes, not hours.
+            "init_timeout": 60.0,
+            "finish_timeout": float(_UPLOAD_SECONDS),
+            "finish_timeout_raises": True,
+            "x_graphql_retry_max": 6,
+            "x_file_stream_retry_max": 6,
+            "x_file_transfer_retry_max": 6,
+            **more,
+        }
+    )
+
+
+def summary_of(annotation: Annotation) -> dict[str, str | int]:
+    """The annotation's tags as keys of a summary; counts are numbers, so that runs can be sorted by them."""
+    found: dict[str, str | int] = {}
+    for tag, text in annotation.tags.items():
+        name = tag.removeprefix(f"{OUR_NAME}.")
+        found[f"{PREFIX}{name}"] = int(text) if name in _NUMBERS and text.isdecimal() else text
+    return found
+
+
+def rows_of(annotation: Annotation) -> dict[int, dict[str, float]]:
+    """The annotation's points by training step, increasing: a row of the history each."""
+    rows: dict[int, dict[str, float]] = {}
+    for point in sorted(annotation.metrics, key=lambda point: point.step):
+        rows.setdefault(point.step, {})[point.key] = point.value
+    return rows
+
+
+def artifact_name(run_id: str) -> str:
+    """Name of the artifact with the files of an audit of run `run_id`, in the letters that W&B takes."""
+    name = f"spectral-edge-{run_id}"
+    safe = re.sub(r"[^A-Za-z0-9_.-]", "_", name)
+    if safe == name and len(name) <= _MAX_NAME:
+        return name
+    return f"{safe[: _MAX_NAME - 9]}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:8]}"
+
+
+def log_results(
+    run: wandb.Run,
+    annotation: Annotation,
+    audited: str,
+    folder: Path,
+    *,
+    known_steps: Collection[int] = (),
+    summary: Mapping[str, str | int] | None = None,
+) -> Logged:
+    """Log `annotation` to `run`, which is open: the mark that it is begun first, the mark that it is finished last.
+
+    Args:
+        run: Opened with :func:`quiet_settings`; the caller finishes it.
+        annotation: What to log.
+        audited: Id of the run that was audited.
+        folder: For files until they are uploaded, that is until `run` has been finished; the caller removes it.
+        known_steps: Training steps that the run's history already has rows of; they are left out.
+        summary: Further keys of the summary.
+
+    Raises:
+        ValueError: The server refused the artifact with the files.
+        wandb.Error: The artifact did not reach the server in time.
+    """
+    run.summary[STARTED] = annotation.mark
+    # Not synced: a row without a step must not be given the last one's.
+    run.define_metric(STEP, hidden=True)
+    run.define_metric(f"{PREFIX}*", step_metric=STEP, step_sync=False)
+    rows = {step: row for step, row in rows_of(annotation).items() if step not in known_steps}
+    for step, row in rows.items():
+        run.log({STEP: step, **row})
+    folder.mkdir(parents=True, exist_ok=True)
+    table = _table(annotation)
+    staged = _log_files(run, annotation, audited, folder, table)
+    media = _media(annotation, folder, table)
+    if media:
+        run.log(media)
+    run.summary.update({**summary_of(annotation), **(summary or {})})
+    run.summary[FINISHED] = annotation.mark
+    return Logged(sum(map(len, rows.values())), staged)
+
+
+def _log_files(
+    run: wandb.Run, annotation: Annotation, audited: str, folder: Path, table: wandb.Table | None
+) -> tuple[Path, ...]:
+    """Log the files as they are: equal bytes make an equal digest, of which a server keeps one version."""
+    if not annotation.files:
+        return ()
+    artifact = wandb.Artifact(artifact_name(audited), ARTIFACT_TYPE)
+    for name, content in annotation.files.items():
+        path = folder / name
+        path.write_bytes(content)
+        # Not copied anywhere else: `folder` outlives the upload, and nobody will ask for these files again here.
+        artifact.add_file(str(path), name=name, policy="immutable", skip_cache=True)
+    staged = () if table is None else _staged(artifact, table)
+    run.log_artifact(artifact)
+    if not run.offline:
+        artifact.wait(_UPLOAD_SECONDS)
+    return staged
+
+
+def _staged(artifact: wandb.Artifact, table: wandb.Table) -> tuple[Path, ...]:
+    """Add the table to the artifact; the copies of it that the SDK has made, of which it forgets one."""
+    with _STAGING:
+        home = Path(get_staging_dir())
+        before = {path.name for path in home.iterdir()}
+        # Logged before the table is shown: what shows it then refers to this one, and makes no further copies.
+        entry = artifact.add(table, "points")
+        content = Path(str(entry.local_path)).read_bytes()
+        new = (path for path in home.iterdir() if path.name not in before)
+        # Another process may have put something there at this moment, but not the same.
+        return tuple(path for path in new if path.read_bytes() == content)
+
+
+def _media(annotation: Annotation, folder: Path, table: wandb.Table | None) -> dict[str, Any]:
+    media: dict[str, Any] = {}
+    if "spectrum.png" in annotation.files:
+        media[_CHART] = wandb.Image(str(folder / "spectrum.png"))
+    if "spectrum.html" in annotation.files:
+        media[_REPORT] = wandb.Html(annotation.files["spectrum.html"].decode(), inject=False)
+    if table is not None:
+        media[_TABLE] = table
+    return media
+
+
+def _table(annotation: Annotation) -> wandb.Table | None:
+    """The points, a row for each group and step; None where there are none, or more than W&B shows."""
+    rows: dict[tuple[str, int], dict[str, float]] = {}
+    for group, quantity, point in _named(annotation):
+        rows.setdefault((group, point.step), {})[quantity] = point.value
+    if not 0 < len(rows) <= _MAX_ROWS:
+        return None
+    quantities = list(dict.fromkeys(quantity for _, quantity, _ in _named(annotation)))
+    data = [[group, step, *map(row.get, quantities)] for (group, step), row in rows.items()]
+    return wandb.Table(columns=["group", "step", *quantities], data=data, allow_mixed_types=True)
+
+
+def _named(annotation: Annotation) -> Iterator[tuple[str, str, MetricPoint]]:
+    for point in annotation.metrics:
+        group, _, quantity = point.key.removeprefix(PREFIX).rpartition("/")
+        yield group, quantity, point

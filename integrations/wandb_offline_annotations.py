@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import json
 import os
 import shlex
 import shutil
@@ -51,6 +52,7 @@ _MADE: Final = "spectral-"
 """How the ids of runs that hold annotations begin."""
 _HIDDEN: Final = ".spectral_edge-"
 """How the names of folders begin that are being written, or deleted."""
+_POINTS: Final = f"{PREFIX}points"
 _FILES: Final = OUR_NAME
 """Where the files of an annotation are, among those of the run that holds it."""
 
@@ -142,7 +144,6 @@ def _written(scratch: Path, log: RunLog, annotation: Annotation, run: str) -> tu
     settings = quiet_settings(
         scratch,
         mode="offline",
-        allow_offline_artifacts=False,  # the SDK would put them into its data directory, not into this folder
         entity=log.entity or None,
         project=log.project or None,
         run_id=made_id,
@@ -180,12 +181,30 @@ def _log(opened: wandb.Run, annotation: Annotation, media: Path) -> int:
         (home / name).write_bytes(content)
         (media / name).write_bytes(content)
         opened.save(str(home / name), base_path=opened.dir, policy="end")
-    shown = _media(annotation, media, _table(annotation))
+    shown = {**_media(annotation, media, None), **_points_file(opened, annotation)}
     if shown:
         opened.log(shown)
     opened.summary.update(summary_of(annotation))
     opened.summary[FINISHED] = annotation.mark
     return sum(map(len, rows.values()))
+
+
+def _points_file(opened: wandb.Run, annotation: Annotation) -> dict[str, object]:
+    """The table of the points, as a media file of the run with what a row of the history says of one.
+
+    The SDK would log a `wandb.Table` as an artifact too, whose only file lies in its data directory.
+    """
+    table = _table(annotation)
+    if table is None:
+        return {}
+    content = json.dumps({"columns": table.columns, "data": table.data}).encode()
+    digest = hashlib.sha256(content).hexdigest()
+    path = Path(opened.dir, "media", "table", OUR_NAME, f"points_{digest[:20]}.table.json")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    opened.save(str(path), base_path=opened.dir, policy="end")
+    told = {"sha256": digest, "size": len(content), "ncols": len(table.columns), "nrows": len(table.data)}
+    return {_POINTS: {"_type": "table-file", "path": path.relative_to(opened.dir).as_posix(), **told}}
 
 
 @contextmanager

@@ -6,9 +6,10 @@ The same for an audit run on a server, for the audited run itself, and for a run
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -34,7 +35,11 @@ _TABLE: Final = f"{PREFIX}points"
 _NUMBERS: Final = frozenset({"transitions", "checkpoints", "windows", "schema_version"})
 _MAX_ROWS: Final = 100_000
 """Rows of a table beyond which W&B shows none of it."""
-_UPLOAD_SECONDS: Final = 600
+_WAYS: Final = ("graphql", "file_stream", "file_transfer")
+UPLOAD_SECONDS: Final = 600
+"""For one audit's data to arrive at the server."""
+RETRIES: Final = {"retry_max": 6, "retry_wait_min_seconds": 1.0, "retry_wait_max_seconds": 15.0}
+"""How often a request that the server answered with 429 or 5xx is sent again: for about a minute."""
 _MAX_NAME: Final = 128
 _STAGING: Final = threading.Lock()
 
@@ -109,12 +114,10 @@ def quiet_settings(folder: Path, **more: Any) -> wandb.Settings:
             "run_notes": "",
             "sagemaker_disable": True,
             # A server that is down ends in an error within minutes, not hours.
-            "init_timeout": 60.0,
-            "finish_timeout": float(_UPLOAD_SECONDS),
+            "init_timeout": 90.0,
+            "finish_timeout": float(UPLOAD_SECONDS),
             "finish_timeout_raises": True,
-            "x_graphql_retry_max": 6,
-            "x_file_stream_retry_max": 6,
-            "x_file_transfer_retry_max": 6,
+            **{f"x_{way}_{name}": value for way in _WAYS for name, value in RETRIES.items()},
             **more,
         }
     )
@@ -153,7 +156,7 @@ def log_results(
     folder: Path,
     *,
     known_steps: Collection[int] = (),
-    summary: Mapping[str, str | int] | None = None,
+    finished: bool = True,
 ) -> Logged:
     """Log `annotation` to `run`, which is open: the mark that it is begun first, the mark that it is finished last.
 
@@ -163,11 +166,10 @@ def log_results(
         audited: Id of the run that was audited.
         folder: For files until they are uploaded, that is until `run` has been finished; the caller removes it.
         known_steps: Training steps that the run's history already has rows of; they are left out.
-        summary: Further keys of the summary.
+        finished: Whether to set the mark that it is finished.
 
     Raises:
-        ValueError: The server refused the artifact with the files.
-        wandb.Error: The artifact did not reach the server in time.
+        wandb.Error: The server refused the artifact with the files, or it did not arrive there in time.
     """
     run.summary[STARTED] = annotation.mark
     # Not synced: a row without a step must not be given the last one's.
@@ -182,8 +184,9 @@ def log_results(
     media = _media(annotation, folder, table)
     if media:
         run.log(media)
-    run.summary.update({**summary_of(annotation), **(summary or {})})
-    run.summary[FINISHED] = annotation.mark
+    run.summary.update(summary_of(annotation))
+    if finished:
+        run.summary[FINISHED] = annotation.mark
     return Logged(sum(map(len, rows.values())), staged)
 
 
@@ -194,7 +197,9 @@ def _log_files(
     if not annotation.files:
         return ()
     artifact = wandb.Artifact(artifact_name(audited), ARTIFACT_TYPE)
-    for name, content in annotation.files.items():
+    of = {"audit_of": audited, "audit_run": run.id, "mark": annotation.mark}
+    # With the run's id in it no two audits share a version, so that one can be deleted without the other.
+    for name, content in {**annotation.files, "audit.json": json.dumps(of, indent=1).encode()}.items():
         path = folder / name
         path.write_bytes(content)
         # Not copied anywhere else: `folder` outlives the upload, and nobody will ask for these files again here.
@@ -202,8 +207,15 @@ def _log_files(
     staged = () if table is None else _staged(artifact, table)
     run.log_artifact(artifact)
     if not run.offline:
-        artifact.wait(_UPLOAD_SECONDS)
+        _wait(artifact)
     return staged
+
+
+def _wait(artifact: wandb.Artifact) -> None:
+    try:
+        artifact.wait(UPLOAD_SECONDS)
+    except ValueError as error:  # so the SDK tells what the server answered
+        raise wandb.errors.CommError(f"the artifact {artifact.name} was not taken: {error}") from error
 
 
 def _staged(artifact: wandb.Artifact, table: wandb.Table) -> tuple[Path, ...]:

@@ -1,7 +1,7 @@
 # `make` prints this list. Everything runs in .venv, which is made when it is missing.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint reference bench constraints clean system-packages
+.PHONY: help demo demo-wandb test lint reference bench constraints clean system-packages
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
@@ -20,6 +20,9 @@ help:  ## print this list
 
 demo: .venv  ## train small models that grok, audit them, say what to open (about three minutes)
 	$(BIN)/spectral-edge demo
+
+demo-wandb: .venv  ## the same with offline runs of Weights & Biases; no account
+	$(BIN)/spectral-edge demo --wandb
 
 # Three at once: most tests wait for servers. A file's tests stay together and share their servers; files come in their
 # order, as sorting them by their number of tests puts the few long ones last, where two processes wait for the third.
@@ -44,7 +47,7 @@ constraints:  ## write constraints.txt: what a fresh environment resolves to tod
 	$(PYTHON) tools/constraints.py
 
 clean:  ## remove the environment, caches and the demo
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache spectral-edge-demo
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache spectral-edge-demo spectral-edge-demo-wandb
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The tests drive a browser and a PostgreSQL server of their own.

@@ -59,6 +59,7 @@ class MlflowTracker:
             writes_metrics=True,
             writes_files=True,
             overwrites_metrics=False,
+            results_apart=self._into == "child",
         )
 
     def check(self) -> str:

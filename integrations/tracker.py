@@ -74,6 +74,8 @@ class Capabilities:
     """Takes files."""
     overwrites_metrics: bool
     """A metric written again replaces what was there (False: it becomes a second point)."""
+    results_apart: bool = False
+    """Metrics and files go to a run of their own, not to the audited one."""
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,15 @@ LEARNING_RATE_METRICS: Final = (
     r"lr-[A-Za-z]\w*",  # Lightning's LearningRateMonitor: lr-AdamW
     r"lr-[A-Za-z]\w*[/-](?:pg[01]|group0)",  # the first of several groups: /pg1 in Lightning, /group0 in Composer
     r"(?:train|training|optim|optimizer|schedule|scheduler)[/_. -](?:learning[ _-]?rate|lr)",
+    r"(?:batch|epoch)/(?:learning[ _-]?rate|lr)",  # W&B's callback for Keras
     r"lr/pg1",  # YOLO: its group 0 are the biases, which warm up from another rate than the weights
     r"(?:(?:train|training)[/_. -])?lr[/_. -]?(?:pg|group[/_. -]?)?0",  # lr/group0, lr_0; Ignite: lr group_0
     r"base_lr",  # OpenMMLab, where no rate by itself is logged: the rate of the group without a multiplier
 )
 
 # The prefix of a held-out split, with the separator of the framework: `val_loss` (Keras, Lightning), `eval/loss`,
-# `eval_loss` (HF Trainer), `test.accuracy`, `metrics/eval/...` (Composer).
-_HELD: Final = r"(?:metrics/)?(?:(?:val|valid|validation|test|eval|evaluation|dev|held[ _-]?out)[/_. -])"
+# `eval_loss` (HF Trainer), `test.accuracy`, `metrics/eval/...` (Composer), `epoch/val_loss` (W&B's callback for Keras).
+_HELD: Final = r"(?:metrics/|epoch/)?(?:(?:val|valid|validation|test|eval|evaluation|dev|held[ _-]?out)[/_. -])"
 _AVERAGE: Final = (
     r"(?:(?:multi(?:class|label)|binary|(?:sparse_)?categorical|balanced|macro|micro|weighted|mean|language)[ _-]?)?"
 )

@@ -9,7 +9,8 @@ logged it. Each way of telling is asked for all versions of a series, and the fi
 4. the name of the artifact (`run-1a2b3c4d-step_400.pt` of `run.log_model`);
 5. a record among its files (`trainer_state.json`);
 6. `train/global_step` in the metadata, which Trainer takes from what was logged last: at most a logging interval early;
-7. the row of the run's history at which the version was logged, no better than that.
+7. the row of the run's history at which the version was logged, no better than that;
+8. an epoch, in an alias (`epoch_3` of Keras' callback) or in a name, where nothing counts steps.
 
 What is the same for all versions counts nothing: Keras' callback writes the run's configuration into the metadata.
 The number of a version (`v3`) is never a step.
@@ -223,6 +224,16 @@ def _by_alias(members: Sequence[_Checkpoint], _run: str) -> _Told:
     return _Told(steps)
 
 
+def _by_epoch_in_alias(members: Sequence[_Checkpoint], _run: str) -> _Told:
+    steps: dict[int, tuple[int, StepSource]] = {}
+    for place, member in enumerate(members):
+        told = [numbers_told(alias) for alias in member.artifact.aliases]
+        epochs = [each[Wording.EPOCH] for each in told if Wording.EPOCH in each]
+        if epochs:
+            steps[place] = (epochs[0], "alias")
+    return _Told(steps, in_epochs=True)
+
+
 def _by_file_name(members: Sequence[_Checkpoint], _run: str) -> _Told:
     names = [member.artifact.metadata.get(_FILE_NAME) for member in members]
     if all(isinstance(name, str) for name in names):
@@ -282,6 +293,7 @@ _WAYS: Final[Sequence[Callable[[Sequence[_Checkpoint], str], _Told]]] = (
     _by_record,
     partial(_by_key, _LOGGED_LAST),
     _by_history,
+    _by_epoch_in_alias,
 )
 
 

@@ -207,12 +207,16 @@ def report(
 
 @app.command(epilog="Example: spectral-edge demo --folder spectral-edge-demo")
 def demo(
-    folder: Annotated[Path, typer.Option(help="Where the demo keeps everything.")] = Path("spectral-edge-demo"),
+    folder: Annotated[
+        Path | None, typer.Option(help="Where the demo keeps everything. Default: spectral-edge-demo.")
+    ] = None,
+    wandb: Annotated[bool, typer.Option("--wandb", help="Log to offline runs of W&B, not to MLflow.")] = False,
 ) -> None:
     """Train small models that grok, log them to an embedded MLflow, audit them; about three minutes."""
     from pipelines.demo import run_demo  # noqa: PLC0415 - see above
 
-    typer.echo(str(run_demo(folder)))
+    default = Path("spectral-edge-demo-wandb" if wandb else "spectral-edge-demo")
+    typer.echo(str(run_demo(folder or default, in_wandb=wandb)))
 
 
 @app.command(

@@ -1,27 +1,27 @@
-"""`spectral-edge demo`: trains small models that grok, logs them to an MLflow of its own, and audits them.
+"""`spectral-edge demo`: trains small models that grok, logs them to a tracker of its own, and audits them.
 
-The folder afterwards holds all that a real audit leaves: MLflow's database and artifacts, the store, the report page.
+The folder afterwards holds all that a real audit leaves: the tracker's records and files, the store, the report page.
 Runs that are complete already are not trained again, and what the store holds is not audited again.
 """
 
 from __future__ import annotations
 
-import os
 import shlex
-import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import typer
-from mlflow import MlflowClient
 
+from integrations.tracker import TrackedRun, Tracker
 from pipelines.audit_command import audit_sources
-from pipelines.demo_logging import EXPERIMENT, DemoTracking, train_missing
+from pipelines.demo_logging import DemoTracking, train_missing
+from pipelines.demo_mlflow import MlflowDemo
 from pipelines.demo_training import RECIPES, Recipe
 from pipelines.settings import load_settings
+from pipelines.sources import located
+from pipelines.wording import command_text
 from spectral_edge.errors import TerminalError
 from spectral_edge.query import query
 from spectral_edge.report import write_report
@@ -63,7 +63,7 @@ class DemoResult:
     """Where the demo left things, and what it found. Printed, it says what to open and what to try."""
 
     folder: Path
-    tracking_uri: str
+    where_to_look: tuple[str, ...]
     learning: tuple[Learning, ...]
     transitions: tuple[dict[str, Any], ...]
     answer: tuple[dict[str, Any], ...]
@@ -87,9 +87,9 @@ class DemoResult:
                 "",
                 f"Report       {self.report}",
                 f"Store        {self.store}",
-                f"MLflow       {_command('mlflow')} ui --backend-store-uri {shlex.quote(self.tracking_uri)}",
-                f"             then open the experiment {EXPERIMENT}, at the address that it prints",
-                "Try          " + shlex.join([_command("spectral-edge"), "query", "--store", str(self.store), TRY_SQL]),
+                *self.where_to_look,
+                "Try          "
+                + shlex.join([command_text("spectral-edge"), "query", "--store", str(self.store), TRY_SQL]),
                 *(f"             {line}" for line in _columns(self.answer)),
             ]
         )
@@ -99,18 +99,25 @@ class DemoResult:
         return [f"  {line}" for line in found] or ["  no transition reported"]
 
 
-def run_demo(folder: Path, recipes: Sequence[Recipe] = RECIPES) -> DemoResult:
+def run_demo(folder: Path, recipes: Sequence[Recipe] = RECIPES, *, in_wandb: bool = False) -> DemoResult:
     """Train what is missing in `folder`, audit it as `spectral-edge audit` does, and write the report page.
+
+    Args:
+        folder: Where everything is kept.
+        recipes: What is trained.
+        in_wandb: Log to offline runs of W&B, not to an embedded MLflow.
 
     Raises:
         TerminalError: The audit of a run failed; the lines before say which.
         SpectralEdgeError: As :func:`pipelines.audit_command.audit_sources`.
     """
-    tracking = DemoTracking(folder)
+    tracking = _tracking(folder, in_wandb=in_wandb)
     run_ids = train_missing(recipes, tracking, lambda line: typer.echo(line, err=True))
     store = folder / "store"
-    settings = load_settings(store=str(store), tracking_uri=tracking.uri, spool=folder / "spool", annotate="full")
-    if audit_sources([f"mlflow:{EXPERIMENT}"], settings, as_json=False) != 0:
+    settings = load_settings(
+        store=str(store), tracking_uri=tracking.tracking_uri, spool=folder / "spool", annotate="full"
+    )
+    if audit_sources([tracking.source], settings, as_json=False) != 0:
         raise TerminalError(
             "the audit of the demo's runs failed, see above.",
             left_behind=f"the trained runs in {folder}",
@@ -118,23 +125,33 @@ def run_demo(folder: Path, recipes: Sequence[Recipe] = RECIPES) -> DemoResult:
         )
     opened = Store.open(str(store), create=False)
     write_report(opened, folder / "report.html")
-    client = tracking.client()
+    tracker, selection = located(tracking.source, settings)
+    runs = {run.key.run_id: run for run in tracker.runs(selection)}
     return DemoResult(
         folder,
-        tracking.uri,
-        tuple(_learning(client, recipe.name, run_ids[recipe.name]) for recipe in recipes),
+        tracking.where_to_look,
+        tuple(_learning(tracker, runs[run_ids[recipe.name]]) for recipe in recipes),
         tuple(query(opened, TRANSITIONS_SQL).to_pylist()),
         tuple(query(opened, TRY_SQL).to_pylist()),
     )
 
 
-def _learning(client: MlflowClient, run_name: str, run_id: str) -> Learning:
-    return Learning(run_name, _learnt_at(client, run_id, "train_accuracy"), _learnt_at(client, run_id, "val_accuracy"))
+def _tracking(folder: Path, *, in_wandb: bool) -> DemoTracking:
+    if not in_wandb:
+        return MlflowDemo(folder)
+    from pipelines.demo_wandb import WandbDemo  # noqa: PLC0415 - not everybody has wandb
+
+    return WandbDemo(folder)
 
 
-def _learnt_at(client: MlflowClient, run_id: str, metric: str) -> int | None:
-    history = client.get_metric_history(run_id, metric)
-    return min((point.step for point in history if point.value >= LEARNT), default=None)
+def _learning(tracker: Tracker, run: TrackedRun) -> Learning:
+    trained, generalised = (_learnt_at(tracker, run, metric) for metric in ("train_accuracy", "val_accuracy"))
+    return Learning(run.key.run_name, trained, generalised)
+
+
+def _learnt_at(tracker: Tracker, run: TrackedRun, metric: str) -> int | None:
+    series = tracker.metric_series(run, metric)
+    return min(series.steps[series.values >= LEARNT].tolist(), default=None)
 
 
 def _transition(row: Mapping[str, Any]) -> str:
@@ -150,15 +167,6 @@ def _order(row: Mapping[str, Any]) -> str:
         return f"; whether before or after {metric} moved is not established"
     nearest, furthest = sorted((abs(low), abs(high)))
     return f"; {nearest} to {furthest} steps {'before' if low > 0 else 'after'} {metric} moved"
-
-
-def _command(name: str) -> str:
-    """How to call a command of this environment from the user's shell, in the working directory."""
-    beside = Path(sys.executable).with_name(name)
-    on_path = shutil.which(name)
-    if on_path is not None and Path(on_path).resolve() == beside.resolve():
-        return name
-    return os.path.relpath(beside) if beside.is_relative_to(Path.cwd()) else str(beside)
 
 
 def _columns(rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -228,7 +228,7 @@ def _forecast_run(scope: Scope, run: TrackedRun, rate: float) -> RunForecast:
         decision.action,
         **_chosen(decision.listing),
         requests=0 if scope.tracker.capabilities.local_checkpoints or not writes else _writing_requests(scope.settings),
-        written_back=_written_back(scope.settings) if writes else "nothing",
+        written_back=_written_back(scope) if writes else "nothing",
         error=decision.known_error,
     )
 
@@ -249,7 +249,7 @@ def _forecast_audit(scope: Scope, run: TrackedRun, decision: Decision, rate: flo
         bytes_to_read=to_read,
         requests=0 if is_local else LOOKING_REQUESTS + files + _writing_requests(settings),
         seconds=to_fetch / FETCH_BYTES_PER_SECOND + to_read / DISK_BYTES_PER_SECOND + to_read / rate,
-        written_back=_written_back(settings),
+        written_back=_written_back(scope),
         enough_lags=decision.enough_lags,
     )
 
@@ -267,9 +267,10 @@ def _writing_requests(settings: AuditSettings) -> int:
     return 0 if settings.annotate == "none" else WRITING_REQUESTS[settings.annotate] + LEASE_REQUESTS
 
 
-def _written_back(settings: AuditSettings) -> str:
-    words = WRITTEN_BACK[settings.annotate]
-    return f"a child run with {words}" if settings.into == "child" and settings.annotate != "none" else words
+def _written_back(scope: Scope) -> str:
+    words = WRITTEN_BACK[scope.settings.annotate]
+    is_apart = scope.tracker.capabilities.results_apart and scope.settings.annotate != "none"
+    return f"a run of its own with {words}" if is_apart else words
 
 
 def _bytes(scope: Scope, refs: Sequence[CheckpointRef], lags: int) -> tuple[int, int]:

@@ -1,6 +1,11 @@
-"""Bytes, counts and durations as people write them, and tracker text as a terminal may take it."""
+"""Bytes, counts, durations and commands as people write them, and tracker text as a terminal may take it."""
 
 from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
 
 from pydantic import ByteSize
 
@@ -29,3 +34,12 @@ def plain_text(text: str) -> str:
     """`text` on one line without control characters: names of runs are tracker text, and a terminal obeys escapes."""
     one_line = " ".join(text.split())
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in one_line)
+
+
+def command_text(name: str) -> str:
+    """How to call a command of this environment from the user's shell, in the working directory."""
+    beside = Path(sys.executable).with_name(name)
+    on_path = shutil.which(name)
+    if on_path is not None and Path(on_path).resolve() == beside.resolve():
+        return name
+    return os.path.relpath(beside) if beside.is_relative_to(Path.cwd()) else str(beside)

@@ -128,5 +128,5 @@ def test_an_order_in_time_is_told_only_where_its_interval_tells_it(
 ) -> None:
     change = {"run_name": "run", "group": "attention", "kind": "gap_opening", "onset_step": 1750, "q_value": 0.0321}
     change |= {"metric_name": "val_accuracy", "lead_low": low, "lead_high": high}
-    shown = DemoResult(Path("demo"), "sqlite:///mlflow.db", (Learning("run", 300, 1250),), (change,), ({"run": 1},))
+    shown = DemoResult(Path("demo"), ("MLflow",), (Learning("run", 300, 1250),), (change,), ({"run": 1},))
     assert f"  gap_opening of attention at step 1750, q = 0.032{order}" in str(shown).splitlines()

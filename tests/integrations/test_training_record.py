@@ -210,7 +210,7 @@ def test_names_that_the_page_lists_are_found_in_its_order(tmp_path: Path, row: l
 
 
 def test_the_page_lists_many_frameworks_and_the_words_of_directions() -> None:
-    assert len(TABLE) == 20
+    assert len(TABLE) == 22
     for begin, words in (("lower", LOWER_IS_BETTER_WORDS), ("higher", HIGHER_IS_BETTER_WORDS)):
         (line,) = re.findall(rf"^- {begin}: ((?:.|\n  )*)$", PAGE.read_text(), flags=re.MULTILINE)
         assert names(line) == [word.replace(r"\w*", "…") for word in words]

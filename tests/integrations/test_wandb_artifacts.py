@@ -155,6 +155,12 @@ def test_epochs_are_taken_where_nothing_counts_steps_and_it_is_said() -> None:
     assert steps(only(counted)) == [(9, "history"), (18, "history")]
 
 
+def test_epochs_in_an_alias() -> None:
+    series = only([logged(version=n, aliases=("latest", f"epoch_{n}_batch_9")) for n in (1, 2, 3)])
+    assert steps(series) == [(1, "alias"), (2, "alias"), (3, "alias")]
+    assert "epochs" in series.warnings[0]
+
+
 def test_of_versions_of_the_same_step_the_last_counts() -> None:
     series = only([logged(version=n, metadata={"step": step}) for n, step in enumerate((10, 20, 20, 30))])
     assert [ref.name.split("/")[0].split(":")[1] for ref in series.checkpoints] == ["v0", "v2", "v3"]

@@ -8,7 +8,8 @@ import torch
 from mlflow.artifacts import download_artifacts
 from safetensors.torch import load_file
 
-from pipelines.demo_logging import RECIPE_TAG, DemoTracking, train_missing
+from pipelines.demo_logging import train_missing
+from pipelines.demo_mlflow import RECIPE_TAG, MlflowDemo
 from pipelines.demo_training import Recipe, train
 
 RECIPES = (
@@ -20,8 +21,8 @@ STEPS = [20, 40, 60]
 
 
 @pytest.fixture(scope="module")
-def tracking(tmp_path_factory: pytest.TempPathFactory) -> DemoTracking:
-    return DemoTracking(tmp_path_factory.mktemp("demo"))
+def tracking(tmp_path_factory: pytest.TempPathFactory) -> MlflowDemo:
+    return MlflowDemo(tmp_path_factory.mktemp("demo"))
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +31,11 @@ def told() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def run_ids(tracking: DemoTracking, told: list[str]) -> dict[str, str]:
+def run_ids(tracking: MlflowDemo, told: list[str]) -> dict[str, str]:
     return train_missing(RECIPES, tracking, told.append)
 
 
-def test_every_recipe_becomes_one_finished_run(
-    tracking: DemoTracking, run_ids: dict[str, str], told: list[str]
-) -> None:
+def test_every_recipe_becomes_one_finished_run(tracking: MlflowDemo, run_ids: dict[str, str], told: list[str]) -> None:
     runs = tracking.client().search_runs([tracking.experiment_id()])
     assert {run.info.run_name: run.info.run_id for run in runs} == run_ids
     assert {run.info.status for run in runs} == {"FINISHED"}
@@ -44,7 +43,7 @@ def test_every_recipe_becomes_one_finished_run(
     assert set(told[1:]) == {f"trained {recipe.name}: 60 steps, 3 checkpoints" for recipe in RECIPES}
 
 
-def test_params_and_metrics_are_logged_by_optimizer_step(tracking: DemoTracking, run_ids: dict[str, str]) -> None:
+def test_params_and_metrics_are_logged_by_optimizer_step(tracking: MlflowDemo, run_ids: dict[str, str]) -> None:
     client = tracking.client()
     data = client.get_run(run_ids["as-pt"]).data
     assert data.params["optimizer"] == "AdamW"
@@ -59,7 +58,7 @@ def test_params_and_metrics_are_logged_by_optimizer_step(tracking: DemoTracking,
     assert logged == trained
 
 
-def test_a_pt_checkpoint_holds_the_wrapped_state_at_its_step(tracking: DemoTracking, run_ids: dict[str, str]) -> None:
+def test_a_pt_checkpoint_holds_the_wrapped_state_at_its_step(tracking: MlflowDemo, run_ids: dict[str, str]) -> None:
     files = checkpoint_files(tracking, run_ids["as-pt"])
     assert [file.name for file in files] == [f"step_{step:06d}.pt" for step in STEPS]
     for file, snapshot in zip(files, train(RECIPES[0]), strict=True):
@@ -68,9 +67,7 @@ def test_a_pt_checkpoint_holds_the_wrapped_state_at_its_step(tracking: DemoTrack
         assert_same_weights(state["model"], snapshot.model_state)
 
 
-def test_a_safetensors_checkpoint_holds_the_weights_at_its_step(
-    tracking: DemoTracking, run_ids: dict[str, str]
-) -> None:
+def test_a_safetensors_checkpoint_holds_the_weights_at_its_step(tracking: MlflowDemo, run_ids: dict[str, str]) -> None:
     files = checkpoint_files(tracking, run_ids["as-safetensors"])
     assert [file.name for file in files] == [f"step_{step:06d}.safetensors" for step in STEPS]
     for file, snapshot in zip(files, train(RECIPES[1]), strict=True):
@@ -78,7 +75,7 @@ def test_a_safetensors_checkpoint_holds_the_weights_at_its_step(
 
 
 def test_logged_models_are_ready_and_linked_to_the_run_with_their_step(
-    tracking: DemoTracking, run_ids: dict[str, str], tmp_path: Path
+    tracking: MlflowDemo, run_ids: dict[str, str], tmp_path: Path
 ) -> None:
     client = tracking.client()
     outputs = client.get_run(run_ids["as-models"]).outputs.model_outputs
@@ -94,14 +91,14 @@ def test_logged_models_are_ready_and_linked_to_the_run_with_their_step(
     assert_same_weights(load_file(Path(folder, "model.safetensors")), list(train(RECIPES[2]))[-1].model_state)
 
 
-def test_complete_runs_are_not_trained_again(tracking: DemoTracking, run_ids: dict[str, str]) -> None:
+def test_complete_runs_are_not_trained_again(tracking: MlflowDemo, run_ids: dict[str, str]) -> None:
     again: list[str] = []
     assert train_missing(RECIPES, tracking, again.append) == run_ids
     assert again == ["all 3 runs are trained already"]
 
 
 def test_an_interrupted_run_is_replaced_and_others_stay(tmp_path: Path) -> None:
-    tracking = DemoTracking(tmp_path / "new" / "folder")
+    tracking = MlflowDemo(tmp_path / "new" / "folder")
     experiment, client = tracking.experiment_id(), tracking.client()
     recipe = dataclasses.replace(RECIPES[2], steps=20)
     half_done = client.create_run(experiment, tags={RECIPE_TAG: recipe.fingerprint}).info.run_id
@@ -112,8 +109,8 @@ def test_an_interrupted_run_is_replaced_and_others_stay(tmp_path: Path) -> None:
     assert client.get_run(half_done).info.lifecycle_stage == "deleted"
 
 
-def checkpoint_files(tracking: DemoTracking, run_id: str) -> list[Path]:
-    folder = download_artifacts(run_id=run_id, artifact_path="checkpoints", tracking_uri=tracking.uri)
+def checkpoint_files(tracking: MlflowDemo, run_id: str) -> list[Path]:
+    folder = download_artifacts(run_id=run_id, artifact_path="checkpoints", tracking_uri=tracking.tracking_uri)
     return sorted(Path(folder).iterdir())
 
 

@@ -45,8 +45,8 @@ class RunFolder:
 
     @property
     def is_synced(self) -> bool:
-        """Whether `wandb sync` has uploaded it."""
-        return self.log.with_suffix(".wandb.synced").exists()
+        """Whether `wandb sync` has uploaded it, or has begun to."""
+        return any(self.log.with_suffix(f".wandb.{mark}").exists() for mark in ("synced", "syncstate"))
 
 
 def runs_in(root: Path) -> list[tuple[RunFolder, ...]]:

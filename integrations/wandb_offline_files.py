@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import xxhash
 from wandb import env
@@ -42,7 +42,7 @@ _SDK_FILES: Final = frozenset(
     }
 )
 _SDK_FOLDERS: Final = frozenset({"media", "code"})
-_HASHES: Final[Mapping[str, Callable[[], Any]]] = {
+_HASHES: Final[Mapping[str, Callable[..., Any]]] = {
     "MD5": partial(hashlib.md5, usedforsecurity=False),
     "XXH128": xxhash.xxh128,
 }
@@ -104,10 +104,10 @@ class StagedFiles:
         return frozenset(self._entries)
 
     def described(self, path: str) -> CheckpointFile:
-        """As the artifact's manifest does; a reference that was not looked at when it was logged, as it lies there."""
+        """As the artifact's manifest does; a reference whose file was not read when it was logged, as it lies there."""
         entry = self._entries[path]
-        place = self._lies_at(entry)
-        if entry.ref and not entry.size and place is not None:
+        place = self._lies_at(entry) if entry.ref else None
+        if place is not None and _digest(entry) is None:
             status = place.stat()
             return CheckpointFile(path, status.st_size, f"mtime:{status.st_mtime_ns}")
         return CheckpointFile(path, entry.size, f"{entry.algorithm}:{entry.digest}")
@@ -190,7 +190,7 @@ def _candidates(entry: ArtifactEntry) -> Iterator[Path]:
     """Places where the file may lie; the first in which one is."""
     if entry.ref:
         if entry.ref.startswith("file:"):
-            yield Path(unquote(urlsplit(entry.ref).path))
+            yield _referred(entry)
         return
     if entry.local_path:
         yield Path(entry.local_path)
@@ -203,12 +203,18 @@ def _candidates(entry: ArtifactEntry) -> Iterator[Path]:
 
 
 def _digest(entry: ArtifactEntry) -> bytes | None:
-    """None where it is no digest of bytes, as of a reference whose store was not asked."""
+    """None where it is no digest of bytes: of a reference that was logged with `checksum=False` it is of its address."""
     try:
         digest = base64.b64decode(entry.digest, validate=True)
     except ValueError:
         return None
-    return digest if len(digest) == 16 and entry.algorithm in _HASHES else None
+    of_address = entry.ref and digest == _HASHES["MD5"](_referred(entry).resolve().as_uri().encode()).digest()
+    return digest if len(digest) == 16 and entry.algorithm in _HASHES and not of_address else None
+
+
+def _referred(entry: ArtifactEntry) -> Path:
+    """Where a reference to a file leads."""
+    return Path(unquote(entry.ref.removeprefix("file:").removeprefix("//")).replace("\0", ""))
 
 
 def _stays_inside(path: str) -> bool:

@@ -181,7 +181,7 @@ class _Reading:
             if value is not None and len(path) <= _DEEPEST:
                 values[".".join(path)] = value
         step = values.pop(_STEP, record.step.num)
-        if abs(step) < LARGEST_STEP:
+        if abs(step + self._shift) < LARGEST_STEP:
             self.run.history.add(int(step) + self._shift, values)
 
     def _artifact(self, record: Record) -> None:

@@ -203,7 +203,7 @@ def _candidates(entry: ArtifactEntry) -> Iterator[Path]:
 
 
 def _digest(entry: ArtifactEntry) -> bytes | None:
-    """None where it is no digest of bytes: of a reference that was logged with `checksum=False` it is of its address."""
+    """None where it is no digest of bytes: of a reference logged with `checksum=False` it is of its address."""
     try:
         digest = base64.b64decode(entry.digest, validate=True)
     except ValueError:

@@ -72,7 +72,7 @@ class CommandLine:
         return Answer(process.returncode, out, err)
 
     def _environment(self) -> dict[str, str]:
-        ours = ("SPECTRAL_EDGE_", "PREFECT_", "MLFLOW_")
+        ours = ("SPECTRAL_EDGE_", "PREFECT_", "MLFLOW_", "WANDB_")
         clean = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         return clean | {"COLUMNS": "200"} | dict(self.environment)
 

@@ -6,6 +6,7 @@ what was announced, whatever the store sends.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -115,6 +116,14 @@ def download(sources: Sequence[Source], paths: Sequence[Path], streams: Streams)
             raise missing[0].damaged()
     for file, path in zip(files, paths, strict=True):
         file.path.rename(path)
+
+
+def place(home: Path, number: int, file: Wanted) -> Path:
+    """Where the file comes to lie: in a new folder of its own, under its own name as far as that is harmless."""
+    name = re.sub(r"[^A-Za-z0-9._=-]", "_", file.path.rpartition("/")[2])[-100:]
+    folder = home / f"{number:03d}"
+    folder.mkdir()
+    return folder / (name if name.strip(".") else f"_{name}")
 
 
 def _part(path: Path) -> Path:

@@ -14,7 +14,7 @@ from typing import Final, Literal, Protocol
 
 _BLOCK: Final = 1 << 20
 
-Algorithm = Literal["crc32", "sha256", "sha1", "md5"]
+Algorithm = Literal["crc32", "sha256", "sha1", "md5", "xxh128"]
 
 _CHECKSUMS: Final[dict[str, Algorithm]] = {
     "ChecksumCRC32": "crc32",
@@ -44,6 +44,11 @@ class Digest:
     algorithm: Algorithm
     expected: bytes
     part: int | None = None
+
+    @property
+    def text(self) -> str:
+        """`md5:` and the digits."""
+        return f"{self.algorithm}:{self.expected.hex()}"
 
     def of(self, path: Path) -> bytes:
         """The digest of the file at `path`, made the same way."""
@@ -124,4 +129,8 @@ class _Crc32:
 
 
 def _new(algorithm: Algorithm) -> _Hash:
+    if algorithm == "xxh128":
+        import xxhash  # noqa: PLC0415 - only W&B has such digests, and not everybody has W&B
+
+        return xxhash.xxh128()
     return _Crc32() if algorithm == "crc32" else hashlib.new(algorithm, usedforsecurity=False)

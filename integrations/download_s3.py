@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from botocore.exceptions import ClientError
 
@@ -13,7 +13,6 @@ from integrations.download import Answer, Wanted
 from integrations.download_digest import Digest, digest_of_object, is_of_parts
 from integrations.download_http import REPLACED, broken_connections
 from integrations.download_streams import BLOCK
-from integrations.mlflow_connection import MlflowConnection
 from integrations.mlflow_errors import kind_of_status
 from integrations.s3_client import owner_options
 from spectral_edge.errors import AccessDeniedError, SpectralEdgeError
@@ -21,11 +20,24 @@ from spectral_edge.errors import AccessDeniedError, SpectralEdgeError
 _REFUSED: Final = frozenset({"ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch"})
 
 
+class S3Connection(Protocol):
+    """A tracker's connection that has a client for S3."""
+
+    @property
+    def s3(self) -> Any:
+        """The client, of boto3."""
+        ...
+
+    def errors(self, *, run: str | None = None, file: str | None = None) -> AbstractContextManager[None]:
+        """Turn what is raised inside the block into our errors."""
+        ...
+
+
 @dataclass(frozen=True)
 class S3File:
     """One version of an object; a `Source`."""
 
-    connection: MlflowConnection
+    connection: S3Connection
     wanted: Wanted
     place: dict[str, str]
     """Bucket, key and owner, as boto3 takes them."""
@@ -34,14 +46,16 @@ class S3File:
     in_ranges: bool = True
 
     @classmethod
-    def found(cls, connection: MlflowConnection, bucket: str, key: str, wanted: Wanted) -> S3File:
-        """The object as it is now.
+    def found(
+        cls, connection: S3Connection, bucket: str, key: str, wanted: Wanted, version: str | None = None
+    ) -> S3File:
+        """The object as it is now, or that version of it.
 
         Raises:
             FetchInterruptedError: It has another size than announced.
             NotFoundError, AccessDeniedError, TrackerUnavailableError: As they say.
         """
-        place = {"Bucket": bucket, "Key": key, **owner_options()}
+        place = _place(bucket, key, version)
         with connection.errors(run=wanted.run, file=wanted.path), _s3_errors(wanted, place):
             head = connection.s3.head_object(**place, ChecksumMode="ENABLED")
             wanted.check_size(head["ContentLength"])
@@ -63,6 +77,21 @@ class S3File:
             with closing(answer["Body"]) as body:
                 starts = start if "ContentRange" in answer else 0
                 yield Answer(starts, answer["ETag"], iter(lambda: body.read(BLOCK), b""))
+
+
+def size_on_s3(connection: S3Connection, bucket: str, key: str, wanted: Wanted, version: str | None) -> int:
+    """Bytes of the object as it is now, or of that version of it.
+
+    Raises:
+        NotFoundError, AccessDeniedError, TrackerUnavailableError: As they say.
+    """
+    place = _place(bucket, key, version)
+    with connection.errors(run=wanted.run, file=wanted.path), _s3_errors(wanted, place):
+        return int(connection.s3.head_object(**place)["ContentLength"])
+
+
+def _place(bucket: str, key: str, version: str | None) -> dict[str, str]:
+    return {"Bucket": bucket, "Key": key, **owner_options(), **({"VersionId": version} if version else {})}
 
 
 def _bytes_of_a_part(client: Any, place: dict[str, str], head: dict[str, Any]) -> int | None:

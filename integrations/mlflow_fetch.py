@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -18,7 +17,7 @@ from mlflow.environment_variables import (
 from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
 from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
 
-from integrations.download import Source, Wanted, download
+from integrations.download import Source, Wanted, download, place
 from integrations.download_server import server_file
 from integrations.download_streams import Streams
 from integrations.mlflow_connection import ArtifactRoot, MlflowConnection
@@ -39,7 +38,7 @@ def fetch_checkpoint(
         home = Path(tempfile.mkdtemp(prefix=f"step-{checkpoint.step}-", dir=folder))
     try:
         with connection.errors(run=run_name, file=checkpoint.name), _streams() as streams:
-            paths = [_place(home, number, file) for number, file in enumerate(wanted)]
+            paths = [place(home, number, file) for number, file in enumerate(wanted)]
             _bring(connection, root, wanted, paths, streams)
             return tuple(paths)
     except BaseException:  # also when the audit is being stopped
@@ -53,14 +52,6 @@ def _streams() -> Streams:
         backoff=MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR.get(),
         jitter=MLFLOW_HTTP_REQUEST_BACKOFF_JITTER.get(),
     )
-
-
-def _place(home: Path, number: int, file: Wanted) -> Path:
-    """Where the file comes to lie: in a new folder of its own, under its own name as far as that is harmless."""
-    name = re.sub(r"[^A-Za-z0-9._=-]", "_", file.path.rpartition("/")[2])[-100:]
-    folder = home / f"{number:03d}"
-    folder.mkdir()
-    return folder / (name if name.strip(".") else f"_{name}")
 
 
 def _bring(

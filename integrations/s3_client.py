@@ -20,8 +20,12 @@ _CONNECTIONS: Final = 16
 """Four checkpoints at once, of four streams each."""
 
 
-def s3_client() -> Any:
-    """A client of boto3 that may be used from several threads; one request is one try."""
+def s3_client(endpoint: str | None = None) -> Any:
+    """A client of boto3 that may be used from several threads; one request is one try.
+
+    Args:
+        endpoint: The store's address; None takes MLFLOW_S3_ENDPOINT_URL, or what boto3 finds.
+    """
     signature = os.environ.get("MLFLOW_EXPERIMENTAL_S3_SIGNATURE_VERSION", "s3v4")
     config = Config(
         signature_version=UNSIGNED if signature.lower() == "unsigned" else signature,
@@ -34,7 +38,7 @@ def s3_client() -> Any:
     return Session().client(
         "s3",
         config=config,
-        endpoint_url=MLFLOW_S3_ENDPOINT_URL.get(),
+        endpoint_url=endpoint or MLFLOW_S3_ENDPOINT_URL.get(),
         verify=False if MLFLOW_S3_IGNORE_TLS.get() else None,
     )
 

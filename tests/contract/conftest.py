@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import pytest
 from guarded import guarded_server
 from labs import FolderLab, Lab, MlflowLab
 from servers import S3_CREDENTIALS, mlflow_server, postgres, s3
+from wandb_double import Double, wandb_environment
+from wandb_labs import WandbLab
 
-LABS = ("folder", "mlflow-sqlite", "mlflow-file", "mlflow-server")
+LABS = ("folder", "mlflow-sqlite", "mlflow-file", "mlflow-server", "wandb")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -24,6 +27,20 @@ def _quiet_mlflow() -> Iterator[None]:
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "MLFLOW_ALLOW_FILE_STORE": "true",
     }
+    with _variables(wanted):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def double(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Double]:
+    """A W&B server in memory, where wandb finds its way in this process and in those that it starts."""
+    with Double() as served, _variables(wandb_environment(tmp_path_factory.mktemp("wandb"), served)):
+        yield served
+        assert not served.problems
+
+
+@contextmanager
+def _variables(wanted: Mapping[str, str]) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     yield
@@ -94,7 +111,13 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def forks() -> Any:
     """Processes forked from a clean one that has imported what they need."""
     context = multiprocessing.get_context("forkserver")
-    ours = ["killed", "at_once", "integrations.mlflow_tracker", "integrations.folder_tracker"]
+    ours = [
+        "killed",
+        "at_once",
+        "integrations.mlflow_tracker",
+        "integrations.folder_tracker",
+        "integrations.wandb_tracker",
+    ]
     context.set_forkserver_preload([*ours, "mlflow.store.tracking.sqlalchemy_store", "alembic.command"])
     return context
 
@@ -106,6 +129,8 @@ def make_lab(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], 
     def make(name: str) -> Lab:
         if name == "folder":
             return FolderLab(tmp_path)
+        if name == "wandb":
+            return WandbLab(tmp_path, request.getfixturevalue("double"))
         if name == "mlflow-server":
             return MlflowLab(tmp_path, request.getfixturevalue("server"))
         if name == "mlflow-file":

@@ -91,9 +91,17 @@ class Lab(ABC):
     def project(self, name: str = "project") -> Selection:
         """A new project (experiment, folder) named like `name`."""
 
+    def name_of(self, project: Selection) -> str:
+        """What keys of runs call the project."""
+        return project.container
+
     @abstractmethod
     def log(self, project: Selection, logged: Logged) -> str:
         """Log a run; gives what `delete` and the eyes take."""
+
+    @abstractmethod
+    def put_file(self, handle: str, name: str, content: bytes) -> None:
+        """Give the run one more file, beside its checkpoints."""
 
     @abstractmethod
     def delete(self, handle: str) -> None:
@@ -141,6 +149,9 @@ class FolderLab(Lab):
         folder.mkdir()
         return Selection(str(folder))
 
+    def name_of(self, project: Selection) -> str:
+        return Path(project.container).name
+
     def log(self, project: Selection, logged: Logged) -> str:
         folder = Path(project.container) / logged.name
         folder.mkdir()
@@ -154,6 +165,9 @@ class FolderLab(Lab):
         with (folder / "metrics.jsonl").open("w") as file:
             file.writelines(json.dumps({"step": step, name: value}) + "\n" for step, name, value in rows)
         return str(folder)
+
+    def put_file(self, handle: str, name: str, content: bytes) -> None:
+        Path(handle, name).write_bytes(content)
 
     def delete(self, handle: str) -> None:
         shutil.rmtree(handle)
@@ -226,6 +240,12 @@ class MlflowLab(Lab):
             path.unlink()
         self.client.set_terminated(run_id)
         return run_id
+
+    def put_file(self, handle: str, name: str, content: bytes) -> None:
+        path = self.scratch / name
+        path.write_bytes(content)
+        self.client.log_artifact(handle, str(path), "checkpoints")
+        path.unlink()
 
     def delete(self, handle: str) -> None:
         self.client.delete_run(handle)

@@ -75,7 +75,9 @@ def test_a_file_of_another_size_than_listed_is_not_taken(lab: Lab, tmp_path: Pat
 def test_checkpoints_without_a_step_name_the_run_and_a_file(lab: Lab) -> None:
     project = lab.project()
     handle = lab.log(project, Logged("run", {}))
-    put_file(lab, handle, "best.safetensors")
+    path = lab.scratch / "best.safetensors"
+    save(trained(1)[1], path)
+    lab.put_file(handle, path.name, path.read_bytes())
     with pytest.raises(NoStepError, match=r"best\.safetensors") as caught:
         lab.tracker.checkpoints(lab.run(project))
     assert caught.value.run == "run"
@@ -102,13 +104,3 @@ def test_a_metric_that_was_not_logged_is_an_empty_series(lab: Lab) -> None:
     project = lab.project()
     lab.log(project, Logged("run", trained(1, 2)))
     assert len(lab.tracker.metric_series(lab.run(project), "no such").steps) == 0
-
-
-def put_file(lab: Lab, handle: str, name: str) -> None:
-    """Log one more checkpoint file beside the others."""
-    path = lab.scratch / name
-    save(trained(1)[1], path)
-    if hasattr(lab, "client"):
-        lab.client.log_artifact(handle, str(path), "checkpoints")
-    else:
-        path.replace(Path(handle) / name)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from copy import copy
-from pathlib import Path
 
 import pytest
-from labs import NASTY_NAMES, FolderLab, Lab, Logged, trained
+from labs import NASTY_NAMES, Lab, Logged, trained
 
 from integrations.tracker import Selection
 from spectral_edge.errors import NotFoundError
@@ -22,7 +21,7 @@ def test_runs_are_listed_with_name_project_and_an_id_of_their_own(lab: Lab) -> N
     assert [run.key.run_name for run in runs] == ["first", "second"]
     assert len({run.key.run_id for run in runs}) == 2
     assert {run.key.tracker for run in runs} == {lab.tracker.kind}
-    assert {run.key.project for run in runs} == {project.container.rpartition("/")[2]}
+    assert {run.key.project for run in runs} == {lab.name_of(project)}
 
 
 def test_a_second_look_gives_the_same_keys_in_the_same_order(lab: Lab) -> None:
@@ -72,7 +71,7 @@ def test_odd_names_come_through_unchanged(lab: Lab, name: str) -> None:
     project = lab.project(name)
     lab.log(project, Logged(lab.spelled(name), trained(1, 2), tags={"odd": name}))
     run = lab.run(project, lab.spelled(name))
-    assert run.key.project == (Path(project.container).name if isinstance(lab, FolderLab) else project.container)
+    assert run.key.project == lab.name_of(project)
     assert [ref.step for ref in lab.tracker.checkpoints(run).checkpoints] == [1, 2]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
 from .graph import Context, page, resolves
-from .state import Artifact, Run
+from .objects import Artifact, Run
 
 
 @resolves("Run", "outputArtifacts")
@@ -43,9 +43,15 @@ def artifact_files(
 
 
 @resolves("ArtifactCollectionMembership", "files")
-def membership_files(membership: Mapping[str, Artifact], context: Context, **arguments: object) -> dict[str, object]:
+def membership_files(
+    membership: Mapping[str, Artifact],
+    context: Context,
+    names: Sequence[str] | None = None,
+    after: str | None = None,
+    first: int | None = None,
+) -> dict[str, object]:
     """Files of a version, by way of its collection."""
-    return artifact_files(membership["artifact"], context, **arguments)  # type: ignore[arg-type]
+    return artifact_files(membership["artifact"], context, names, after, first)
 
 
 @resolves("Artifact", "filesByManifestEntries")

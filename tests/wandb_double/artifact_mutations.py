@@ -8,7 +8,8 @@ from urllib.parse import quote
 
 from .artifact_files import blob_path
 from .graph import Context, resolves
-from .state import Artifact, Refusal, now
+from .objects import Artifact, now
+from .state import RefusedError
 
 Input = dict[str, Any]
 DONE = {"success": True}
@@ -22,7 +23,7 @@ def create_artifact(_: object, context: Context, input: Input) -> dict[str, Arti
     run = state.run(input["entityName"], input["projectName"], input["runName"]) if input.get("runName") else None
     name = input.get("artifactCollectionName") or (input.get("artifactCollectionNames") or [None])[0]
     if name is None:
-        raise Refusal(400, "an artifact needs a collection")
+        raise RefusedError(400, "an artifact needs a collection")
     collection = state.collection(project, name, input["artifactTypeName"])
     aliases = [alias["alias"] for alias in input.get("aliases") or []]
     same = (
@@ -73,7 +74,7 @@ def create_artifact_files(_: object, context: Context, input: Input) -> dict[str
     edges = []
     for file in input["artifactFiles"]:
         artifact = context.state.artifact(file["artifactID"])
-        node = {
+        node: dict[str, object] = {
             "storagePath": f"wandb_artifacts/{artifact.id}/{file['name']}",
             "uploadUrl": f"{context.url}{blob_path(artifact, file['name'])}",
             "uploadHeaders": [],
@@ -89,17 +90,17 @@ def commit_artifact(_: object, context: Context, input: Input) -> dict[str, Arti
     """The version is whole.
 
     Raises:
-        Refusal: the manifest, or a file that it names, was not uploaded.
+        RefusedError: the manifest, or a file that it names, was not uploaded.
     """
     artifact = context.state.artifact(input["artifactID"])
     if not artifact.manifest:
-        raise Refusal(400, f"artifact {artifact.collection.name} has no manifest")
+        raise RefusedError(400, f"artifact {artifact.collection.name} has no manifest")
     own = [
         p for p, e in artifact.contents.items() if "ref" not in e and e.get("birthArtifactID") in (None, artifact.id)
     ]
     missing = [path for path in own if path not in artifact.blobs]
     if missing:
-        raise Refusal(400, f"files were not uploaded: {', '.join(missing)}")
+        raise RefusedError(400, f"files were not uploaded: {', '.join(missing)}")
     artifact.commit()
     return {"artifact": artifact}
 
@@ -134,11 +135,11 @@ def delete_artifact(_: object, context: Context, input: Input) -> dict[str, Arti
     """Delete a version.
 
     Raises:
-        Refusal: it has aliases, and those were not to be deleted.
+        RefusedError: it has aliases, and those were not to be deleted.
     """
     artifact = context.state.artifact(input["artifactID"])
     if artifact.aliases and not input.get("deleteAliases"):
-        raise Refusal(400, "cannot delete an artifact that has aliases")
+        raise RefusedError(400, "cannot delete an artifact that has aliases")
     artifact.delete()
     return {"artifact": artifact}
 
@@ -148,7 +149,7 @@ def delete_artifact_sequence(_: object, context: Context, input: Input) -> dict[
     """Delete a collection and all its versions."""
     found = next((c for c in context.state.collections() if c.id == input["artifactSequenceID"]), None)
     if found is None:
-        raise Refusal(404, "artifact collection not found")
+        raise RefusedError(404, "artifact collection not found")
     for artifact in found.living():
         artifact.delete()
     found.state = "DELETED"

@@ -6,7 +6,8 @@ import json
 from urllib.parse import quote
 
 from .graph import Context, page, resolves
-from .state import Artifact, Collection, Project, Refusal, Run
+from .objects import Artifact, ArtifactType, Collection, Project, Run
+from .state import RefusedError
 
 NO_EXPIRY = -2  # W&B's word for "inherited" in ttlDurationSeconds
 
@@ -59,12 +60,8 @@ def membership(artifact: Artifact) -> dict[str, object]:
 # Types and collections
 
 
-def _type(project: Project, name: str) -> dict[str, object]:
-    return {"id": f"type-{project.internal_id}-{name}", "name": name, "description": None, "project": project}
-
-
-def _types(project: Project) -> list[dict[str, object]]:
-    return [_type(project, name) for name in dict.fromkeys(c.type for c in project.collections.values())]
+def _types(project: Project) -> list[ArtifactType]:
+    return [ArtifactType(project, name) for name in dict.fromkeys(c.type for c in project.collections.values())]
 
 
 @resolves("Project", "artifactTypes")
@@ -76,31 +73,23 @@ def artifact_types(
 
 
 @resolves("Project", "artifactType")
-def artifact_type(project: Project, _: Context, name: str) -> dict[str, object] | None:
+def artifact_type(project: Project, _: Context, name: str) -> ArtifactType | None:
     """A type that the project has."""
-    return next((found for found in _types(project) if found["name"] == name), None)
-
-
-@resolves("ArtifactType", "createdAt")
-def type_created_at(type_: dict[str, Project], _: Context) -> str:
-    """When the type was made: with the project."""
-    return type_["project"].created_at
+    return next((found for found in _types(project) if found.name == name), None)
 
 
 @resolves("ArtifactType", "artifactCollection")
-def collection_of_type(type_: dict[str, Project], _: Context, name: str) -> Collection | None:
+def collection_of_type(type_: ArtifactType, _: Context, name: str) -> Collection | None:
     """A collection of this type."""
-    found = type_["project"].collections.get(name)
-    return found if found and found.type == str(type_["name"]) else None
+    return next((found for found in type_.collections() if found.name == name), None)
 
 
 @resolves("ArtifactType", "artifactCollections")
 def collections_of_type(
-    type_: dict[str, Project], context: Context, after: str | None = None, first: int | None = None, **_: object
+    type_: ArtifactType, context: Context, after: str | None = None, first: int | None = None, **_: object
 ) -> dict[str, object]:
     """Collections of this type."""
-    found = [c for c in type_["project"].collections.values() if c.type == str(type_["name"])]
-    return page(found, context, after, first)
+    return page(type_.collections(), context, after, first)
 
 
 @resolves("Project", "artifactCollection")
@@ -118,9 +107,9 @@ def collections_of_project(
 
 
 @resolves("ArtifactSequence", "defaultArtifactType")
-def default_artifact_type(collection: Collection, _: Context) -> dict[str, object]:
+def default_artifact_type(collection: Collection, _: Context) -> ArtifactType:
     """The collection's type."""
-    return _type(collection.project, collection.type)
+    return ArtifactType(collection.project, collection.type)
 
 
 @resolves("ArtifactSequence", "updatedAt")
@@ -168,10 +157,10 @@ def versions(
     """Versions, the newest first unless asked otherwise.
 
     Raises:
-        Refusal: another filter or order than the SDK sends.
+        RefusedError: another filter or order than the SDK sends.
     """
     if json.loads(filters or "{}") not in ({}, {"state": "COMMITTED"}) or order not in (None, "", "+created_at"):
-        raise Refusal(400, f"the double knows no such filter or order of versions: {filters} {order}")
+        raise RefusedError(400, f"the double knows no such filter or order of versions: {filters} {order}")
     found = collection.living()
     found = found if order else found[::-1]
     return page(found, context, after, first, version=lambda artifact: f"v{artifact.version_index}")
@@ -194,9 +183,9 @@ def artifact_sequence(artifact: Artifact, _: Context) -> Collection:
 
 
 @resolves("Artifact", "artifactType")
-def artifact_type_of(artifact: Artifact, context: Context) -> dict[str, object]:
+def artifact_type_of(artifact: Artifact, _: Context) -> ArtifactType:
     """The version's type."""
-    return default_artifact_type(artifact.collection, context)
+    return ArtifactType(artifact.collection.project, artifact.collection.type)
 
 
 @resolves("Artifact", "metadata")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Self
+from typing import Literal, Self
 
-from .routes import births, put_run_file
+from .digests import ALGORITHMS, entries_of, manifest_digest, manifest_of
+from .objects import Artifact, Project, Run
+from .routes import put_run_file
 from .server import Server
-from .state import Artifact, Project, Run, b64_md5, manifest_of
 
 Row = Mapping[str, object]
+LOGGED_BY_SDK: Row = {"t": {"1": []}}  # telemetry; the core takes a run without it for one that does not exist
 
 
 class Double(Server):
@@ -47,16 +49,17 @@ class Double(Server):
             project: the project, made where there is none.
             name: the run's id.
             state: the run's state.
-            config: plain values; what `define_metric` says is under the key `_wandb`.
+            config: plain values; the SDK keeps what is its own under the key `_wandb`.
             summary: the summary.
             history: rows; those without `_step` get their position.
-            fields: further fields of `state.Run`: tags, notes, group, job_type, display_name, created_at, heartbeat_at...
+            fields: further fields of `objects.Run`: tags, notes, group, job_type, display_name, created_at...
         """
         with self.lock:
             self.put_project(entity, project)
             run = self.state.make_run(entity, project, name)
             run.state = state
-            run.config = {key: {"value": value, "desc": None} for key, value in (config or {}).items()}
+            held = {"_wandb": LOGGED_BY_SDK, **(config or {})}
+            run.config = {key: {"value": value, "desc": None} for key, value in held.items()}
             run.summary = dict(summary or {})
             for field, value in fields.items():
                 assert hasattr(run, field), f"a run has no field {field}"
@@ -90,6 +93,7 @@ class Double(Server):
         aliases: Sequence[str] = (),
         history_step: int | None = None,
         created_at: str | None = None,
+        algorithm: Literal["MD5", "XXH128"] = "MD5",
     ) -> Artifact:
         """A committed version of an artifact that a run logged.
 
@@ -105,21 +109,16 @@ class Double(Server):
             aliases: aliases besides `latest`.
             history_step: the server's historyStep (one more than the SDK then tells).
             created_at: when it was made, now without it.
+            algorithm: of the digests.
         """
         with self.lock:
             owner = self.state.run(entity, project, run)
-            contents: dict[str, dict[str, object]] = {
-                path: {"digest": b64_md5(data), "size": len(data)} for path, data in files.items()
-            }
-            for path, (address, digest, size) in (refs or {}).items():
-                contents[path] = {"digest": digest, "ref": address, "size": size}
-            manifest, digest = manifest_of(contents)
-            collection = self.state.collection(owner.project, name, type)
-            artifact = self.state.new_artifact(collection, owner, digest)
-            artifact.manifest, artifact.blobs = manifest, dict(files)
+            artifact = self.state.new_artifact(self.state.collection(owner.project, name, type), owner, "")
+            entries = entries_of(files, refs or {}, algorithm, artifact.id)
+            artifact.digest, artifact.digest_algorithm = manifest_digest(entries, algorithm), ALGORITHMS[algorithm]
+            artifact.manifest, artifact.blobs = manifest_of(entries), dict(files)
             artifact.metadata, artifact.history_step = dict(metadata or {}), history_step
             artifact.aliases, artifact.created_at = list(aliases), created_at or artifact.created_at
-            births(artifact)
             artifact.commit()
             owner.outputs.append(artifact)
             return artifact

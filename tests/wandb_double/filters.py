@@ -177,12 +177,16 @@ def ordered(items: Sequence[T], order: str | None, document: Callable[[T], Docum
     ranked = list(items)
     for part in reversed((order or "-created_at").split(",")):
         falling, key = part.startswith("-"), part.strip().lstrip("+-")
-        having, lacking = [], []
+        having: list[tuple[tuple[int, float, str], T]] = []
+        lacking: list[T] = []
         for item in ranked:
             value = field_of(document(item), key)[1]
-            (lacking if value is None or value is MISSING else having).append((_rank(value), item))
+            if value is None or value is MISSING:
+                lacking.append(item)
+            else:
+                having.append((_rank(value), item))
         having.sort(key=lambda pair: pair[0], reverse=falling)
-        ranked = [item for _, item in [*having, *lacking]]
+        ranked = [pair[1] for pair in having] + lacking
     return ranked
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from graphql import (
     DocumentNode,
@@ -23,9 +23,10 @@ from graphql import (
 )
 
 from .filters import FilterError
-from .state import Refusal, State
+from .state import RefusedError, State
 
 Resolver = Callable[..., object]
+R = TypeVar("R", bound=Resolver)
 RESOLVERS: dict[tuple[str, str], Resolver] = {}
 
 
@@ -55,10 +56,10 @@ class Result:
     problems: list[str] = field(default_factory=list)
 
 
-def resolves(type_name: str, *names: str) -> Callable[[Resolver], Resolver]:
+def resolves(type_name: str, *names: str) -> Callable[[R], R]:
     """Register a function (source, context, **arguments in snake_case) for fields of a type."""
 
-    def register(function: Resolver) -> Resolver:
+    def register(function: R) -> R:
         for name in names:
             RESOLVERS[type_name, name] = function
         return function
@@ -113,12 +114,12 @@ def run_query(context: Context, query: str, variables: Mapping[str, object], *, 
     if not result.errors:
         return Result(200, {"data": result.data})
     causes = [error.original_error for error in result.errors]
-    refusals = [cause for cause in causes if isinstance(cause, Refusal)]
+    refusals = [cause for cause in causes if isinstance(cause, RefusedError)]
     body = {"data": result.data, "errors": [_message(error) for error in result.errors]}
     problems = [
         f"{operation_name(query)}: {error.message} at {error.path}"
         for error, cause in zip(result.errors, causes, strict=True)
-        if not isinstance(cause, Refusal | FilterError)
+        if not isinstance(cause, RefusedError | FilterError)
     ]
     return Result(refusals[0].status if refusals else 200 if not problems else 400, body, problems)
 

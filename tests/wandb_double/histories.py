@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from .graph import Context, resolves
-from .state import Run, as_json
+from .objects import Run
 
 Row = dict[str, object]
 
@@ -15,13 +15,13 @@ Row = dict[str, object]
 @resolves("Run", "historyTail")
 def history_tail(run: Run, _: Context) -> str:
     """The last row, as a JSON list of JSON texts."""
-    return as_json([as_json(row) for row in run.history[-1:]])
+    return json.dumps([json.dumps(row) for row in run.history[-1:]])
 
 
 @resolves("Run", "eventsTail")
 def events_tail(run: Run, _: Context) -> str:
     """The last row of the machine's metrics."""
-    return as_json([as_json(row) for row in run.events[-1:]])
+    return json.dumps([json.dumps(row) for row in run.events[-1:]])
 
 
 @resolves("Run", "historyKeys")
@@ -54,13 +54,13 @@ def history(
 ) -> list[str]:
     """Rows of min_step <= _step < max_step, thinned to `samples`."""
     rows = [row for row in run.history if _within(row, min_step, None if max_step is None else max_step - 1)]
-    return [as_json(row) for row in thinned(rows, samples or 500)]
+    return [json.dumps(row) for row in thinned(rows, samples or 500)]
 
 
 @resolves("Run", "events")
 def events(run: Run, _: Context, samples: int | None = None) -> list[str]:
     """Rows of the machine's metrics, thinned to `samples`."""
-    return [as_json(row) for row in thinned(run.events, samples or 500)]
+    return [json.dumps(row) for row in thinned(run.events, samples or 500)]
 
 
 @resolves("Run", "sampledHistory")

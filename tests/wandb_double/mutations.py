@@ -6,8 +6,9 @@ import json
 from typing import Any
 
 from .graph import Context, resolves
+from .objects import Run, now
 from .queries import run_file_path
-from .state import Refusal, Run, now
+from .state import RefusedError
 
 Input = dict[str, Any]
 DONE = {"success": True}
@@ -54,11 +55,11 @@ def _bucket(context: Context, asked: Input) -> tuple[Run, bool]:
     if asked.get("id"):
         found = context.state.run_of_storage_id(asked["id"])
         if found is None:
-            raise Refusal(404, "run not found during upsertBucket")
+            raise RefusedError(404, "run not found during upsertBucket")
         return found, False
     entity, project = asked.get("entityName") or context.state.viewer.name, asked.get("modelName") or "uncategorized"
     if entity not in context.state.entities:
-        raise Refusal(404, f"entity {entity} not found during upsertBucket")
+        raise RefusedError(404, f"entity {entity} not found during upsertBucket")
     home = context.state.project(entity, project)
     name = asked.get("name") or context.state.new_id("name")[-8:].strip("=").lower()
     if home is not None and name in home.runs:
@@ -90,7 +91,7 @@ def delete_run(_: object, context: Context, input: Input) -> dict[str, None]:  #
 def _run(context: Context, storage_id: str) -> Run:
     found = context.state.run_of_storage_id(storage_id)
     if found is None:
-        raise Refusal(404, "run not found")
+        raise RefusedError(404, "run not found")
     return found
 
 
@@ -109,7 +110,7 @@ def mark_run_files_uploaded(_: object, context: Context, input: Input) -> dict[s
     run = context.state.run(input["entityName"], input["projectName"], input["runName"])
     missing = [name for name in input["files"] if name not in run.files]
     if missing:
-        raise Refusal(404, f"files were not uploaded: {', '.join(missing)}")
+        raise RefusedError(404, f"files were not uploaded: {', '.join(missing)}")
     return DONE
 
 

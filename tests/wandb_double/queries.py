@@ -8,9 +8,10 @@ import mimetypes
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
+from .digests import b64_digest
 from .filters import matches, ordered
 from .graph import Context, page, resolves
-from .state import Entity, File, Project, Run, as_json, b64_md5
+from .objects import Entity, File, Project, Run
 
 
 @resolves("Query", "viewer")
@@ -123,28 +124,28 @@ def run_user(_: Run, context: Context) -> dict[str, object]:
 @resolves("Run", "config")
 def config(run: Run, _: Context) -> str:
     """The config, as JSON."""
-    return as_json(run.config)
+    return json.dumps(run.config)
 
 
 @resolves("Run", "wandbConfig")
 def wandb_config(run: Run, _: Context, keys: Sequence[str] = ()) -> str:
-    """W&B's own part of the config; the core takes a run without `t` for one that does not exist."""
+    """W&B's own part of the config."""
     inner = run.config.get("_wandb")
     own = inner.get("value") if isinstance(inner, Mapping) else None
-    held: dict[str, object] = {"t": {"1": []}, **own} if isinstance(own, Mapping) else {"t": {"1": []}}
-    return as_json({key: held[key] for key in keys or held if key in held})
+    held: Mapping[str, object] = own if isinstance(own, Mapping) else {}
+    return json.dumps({key: held[key] for key in keys or held if key in held})
 
 
 @resolves("Run", "summaryMetrics")
 def summary_metrics(run: Run, _: Context) -> str:
     """The summary, as JSON."""
-    return as_json(run.summary)
+    return json.dumps(run.summary)
 
 
 @resolves("Run", "systemMetrics")
 def system_metrics(run: Run, _: Context) -> str:
     """Last values of the machine's metrics."""
-    return as_json(run.events[-1] if run.events else {})
+    return json.dumps(run.events[-1] if run.events else {})
 
 
 @resolves("Run", "historyLineCount")
@@ -224,7 +225,7 @@ def _file(run: Run, file: File, context: Context) -> dict[str, object]:
         "sizeBytes": len(file.data),
         "mimetype": mimetypes.guess_type(file.name)[0] or "",
         "updatedAt": file.updated_at,
-        "md5": b64_md5(file.data),
+        "md5": b64_digest(file.data),
         "digest": None,
         "storagePath": None,
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import mimetypes
@@ -11,9 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .digests import b64_digest, hex_of
 from .faults import Reply
 from .graph import Context, run_query
-from .state import Artifact, File, Refusal, Run, b64_md5, now
+from .objects import File, Run, now
+from .state import RefusedError
 from .streams import take_in
 
 NOT_FOUND = Reply(404, '{"error":"not found"}')
@@ -61,7 +62,7 @@ def serve(context: Context, request: Request) -> tuple[Reply, list[str]]:
             return NO_LOGIN, []
         try:
             return function(context, request, found)
-        except Refusal as refusal:
+        except RefusedError as refusal:
             return Reply(refusal.status, json.dumps({"error": str(refusal)})), []
     return NOT_FOUND, [f"no such path: {request.method} {request.path}"]
 
@@ -129,7 +130,7 @@ def _store(context: Context, request: Request, found: re.Match[str]) -> tuple[Re
     artifact, path = context.state.artifact(found[1]), found[2]
     if request.method == "PUT":
         expected = request.headers.get("content-md5")
-        if expected is not None and expected != b64_md5(request.body):
+        if expected is not None and expected != b64_digest(request.body):
             return Reply(400, '{"error":"the bytes do not have the MD5 that was sent with them"}'), []
         artifact.blobs[path] = request.body
         return Reply(200, ""), []
@@ -137,26 +138,13 @@ def _store(context: Context, request: Request, found: re.Match[str]) -> tuple[Re
     return (NOT_FOUND if data is None else _bytes(request, data, path)), []
 
 
-@_route("GET HEAD", "/artifactsV2/[^/]+/([^/]+)/([^/]+)/([^/]+)/([^/]+)/([^/]+)/([0-9a-f]+)/(.+)", login=True)
+@_route("GET HEAD", "/artifactsV2/[^/]+/[^/]+/[^/]+/[^/]+(?:/([^/]+))?/([^/]+)/([0-9a-f]+)/[^/]+", login=True)
 def _artifacts_v2(context: Context, request: Request, found: re.Match[str]) -> tuple[Reply, list[str]]:
-    artifact, wanted = context.state.artifact(found[4]), found[6]
+    artifact, wanted = context.state.artifact(found[1] or found[2]), found[3]
     for path, entry in artifact.contents.items():
-        if _hex(str(entry["digest"])) == wanted and path in artifact.blobs:
+        if hex_of(str(entry["digest"])) == wanted and path in artifact.blobs:
             return _bytes(request, artifact.blobs[path], path), []
     return NOT_FOUND, []
-
-
-def _hex(digest: str) -> str:
-    try:
-        return base64.b64decode(digest, validate=True).hex()
-    except ValueError:  # a reference's digest may be any text
-        return ""
-
-
-def births(artifact: Artifact) -> None:
-    """Say in the manifest that this version brought its files, where the client left that open."""
-    for entry in artifact.contents.values():
-        entry.setdefault("birthArtifactID", artifact.id)
 
 
 def _bytes(request: Request, data: bytes, name: str) -> Reply:

@@ -1,4 +1,4 @@
-"""The double over HTTP: reads requests, keeps the log of them, and gives the answers, or the faults that were ordered."""
+"""The double over HTTP: it reads requests, keeps the log of them, and answers, with the faults that were ordered."""
 
 from __future__ import annotations
 
@@ -22,7 +22,19 @@ from .state import State
 WRITE_KEY = "write-" + "0" * 40
 READ_KEY = "read--" + "1" * 40
 FEATURES = frozenset(
-    {"TOTAL_COUNT_IN_FILE_CONNECTION", "ARTIFACT_V2_DOWNLOAD_HANDLER_SUPPORTS_ARTIFACT_ID", "MARK_RUN_FILES_UPLOADED"}
+    {
+        "ARTIFACT_COLLECTION_MEMBERSHIP_FILES",
+        "ARTIFACT_DIGEST_ALGORITHM",
+        "ARTIFACT_TAGS",
+        "ARTIFACT_V2_DOWNLOAD_HANDLER_SUPPORTS_ARTIFACT_ID",
+        "CLIENT_IDS",
+        "FILESTREAM_GZIP",
+        "LARGE_FILENAMES",
+        "MARK_RUN_FILES_UPLOADED",
+        "PROJECT_ARTIFACT_COLLECTION_MEMBERSHIP",
+        "TOTAL_COUNT_IN_FILE_CONNECTION",
+        "USE_ARTIFACT_WITH_ENTITY_AND_PROJECT_INFORMATION",
+    }
 )
 
 
@@ -113,7 +125,7 @@ class _Http(ThreadingHTTPServer):
         self.owner = owner
         super().__init__(("127.0.0.1", port), _Handler)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, *_: Any) -> None:
         """Connections that the client closes are no news; all else is."""
         error = sys.exception()
         if not isinstance(error, ConnectionError):

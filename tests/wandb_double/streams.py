@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from .state import Run, now
+from .objects import Run, now
 
 SUMMARY = "wandb-summary.json"
 

@@ -1,0 +1,79 @@
+"""Weights & Biases as a tracker: runs of a server's projects, checkpoints from artifacts and saved files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import wandb
+
+from integrations.tracker import (
+    Capabilities,
+    CheckpointListing,
+    CheckpointRef,
+    Into,
+    Selection,
+    TrackedRun,
+)
+from integrations.wandb_connection import WandbConnection
+from integrations.wandb_fetch import fetch_checkpoint
+from integrations.wandb_history import metric_names, metric_series
+from integrations.wandb_listing import list_checkpoints
+from integrations.wandb_manifest import Manifests
+from integrations.wandb_runs import selected_runs
+from spectral_edge.series import MetricSeries
+
+
+class WandbTracker:
+    """Runs of the W&B server that WANDB_BASE_URL names.
+
+    Args:
+        into: Where annotations go: to the `run` itself, or to an audit run beside it (`child`).
+    """
+
+    kind: Final = "wandb"
+
+    def __init__(self, into: Into = "child") -> None:
+        self._connection = WandbConnection()
+        self._manifests = Manifests()
+        self._into = into
+        self.capabilities = Capabilities(
+            local_checkpoints=False,
+            writes_metrics=True,
+            writes_files=True,
+            overwrites_metrics=True,
+            results_apart=into == "child",
+        )
+
+    def __reduce__(self) -> tuple[type[WandbTracker], tuple[Into]]:
+        return (type(self), (self._into,))  # nothing that was read travels to another process, and no key
+
+    def check(self) -> str:
+        """Address, user and version; writes nothing."""
+        with self._connection.errors():
+            viewer = self._connection.api.viewer
+        return f"W&B at {self._connection.address}: signed in as {viewer.username} (client {wandb.__version__})"
+
+    def runs(self, selection: Selection) -> Iterator[TrackedRun]:
+        """The runs of `selection.container` (ENTITY/PROJECT, or a pattern on the project's name), by creation."""
+        return iter(selected_runs(self._connection, selection, self.kind))
+
+    def checkpoints(self, run: TrackedRun, series: str | None = None) -> CheckpointListing:
+        """One trajectory among the run's model artifacts and saved files: the longest, unless `series` names one."""
+        return list_checkpoints(self._connection, self._manifests, self._run(run), series)
+
+    def fetch(self, run: TrackedRun, checkpoint: CheckpointRef, folder: Path) -> tuple[Path, ...]:
+        """The checkpoint's files below `folder`; what refers to a file of this machine becomes a link to it."""
+        return fetch_checkpoint(self._connection, self._manifests, run.key.run_name, checkpoint, folder)
+
+    def metric_names(self, run: TrackedRun) -> tuple[str, ...]:
+        """Names of the run's own metrics, sorted."""
+        return metric_names(self._run(run))
+
+    def metric_series(self, run: TrackedRun, name: str) -> MetricSeries:
+        """The complete history of metric `name`, by the metric that the run counts its steps with."""
+        return metric_series(self._connection, self._run(run), name)
+
+    def _run(self, run: TrackedRun) -> wandb.apis.public.Run:
+        return self._connection.run(run.key.project, run.key.run_id, run.key.run_name)

@@ -1,238 +1,91 @@
-"""What is written to the audited W&B run itself: keys of its summary, tags, and a section of its notes.
+"""Writing an annotation to a W&B run so that it can be cut off anywhere and repeated.
 
-The SDK sends back the whole run as it remembers it, with NaN become null. Here the run is read right before, what is
-ours in it is exchanged, all else of the summary goes back byte for byte, and tags and notes only where they change. Its
-configuration is never sent. It is one request, so that there is no state in between; then the run is read again.
+Order: the audit run, then, once the server has told that it is complete, what points to it from the audited run, and
+last the audit runs of earlier annotations are deleted. Nothing points to less than all of it at any time. To a run that
+is running nothing is written: the SDK of its own process sends its whole summary again and again.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from dataclasses import replace as fields_replaced
-from typing import Any, Final
-
-from wandb.apis.public.service_api import ServiceApi
-
-from integrations.annotation_section import note_with_section, note_without_section
-from integrations.tracker import OUR_NAME, Annotation, TrackedRun
+from integrations.tracker import Annotation, AnnotationState, Into, TrackedRun, WriteReceipt
+from integrations.wandb_audit_run import audit_runs, delete_audit_run, finished_mark, write_audit_run
 from integrations.wandb_connection import WandbConnection
-from integrations.wandb_results import FINISHED, PREFIX, STARTED, summary_of
-from spectral_edge.errors import NotFoundError, RunBusyError
-
-AUDIT_RUN: Final = f"{PREFIX}audit_run"
-"""Summary key: the id of the run that holds the series, charts and files; that of the audited run with `--into run`."""
-AUDIT_URL: Final = f"{PREFIX}audit_url"
-LIVE: Final = frozenset({"running", "pending", "preempting"})
-"""States in which a process writes a run, and sends its whole summary again and again."""
-_TAGGED: Final = ("regime", "status")
-_MAX_TAG: Final = 64
-_TRIES: Final = 2
-_SPACE: Final = re.compile(r"[ \t\r\n]*")
-
-# The names of the operations are those of the SDK for the same.
-_READ: Final = """
-query Run($project: String!, $entity: String!, $name: String!) {
-    project(name: $project, entityName: $entity) {
-        run(name: $name) { id name state tags notes summaryMetrics }
-    }
-}
-"""
-_WRITE: Final = """
-mutation UpsertBucket(%s) {
-    upsertBucket(input: { %s }) { bucket { id } }
-}
-"""
-_TYPES: Final = {"id": "String", "summaryMetrics": "JSONString", "tags": "[String!]", "notes": "String"}
+from integrations.wandb_into_run import write_into_run
+from integrations.wandb_page import AUDIT_RUN, LIVE, RunPage, full_content, put_on_page, read_page, summary_content
+from integrations.wandb_results import FINISHED, STARTED
 
 
-@dataclass(frozen=True)
-class RunPage:
-    """What can be seen of a run beside its series, as the server tells it at this moment.
-
-    Attributes:
-        storage_id: What the server calls the run in requests.
-        state: In W&B's words.
-        tags: All of the run's tags.
-        notes: The run's notes, whole.
-        summary: JSON text of each value, by key.
-    """
-
-    storage_id: str
-    state: str
-    tags: tuple[str, ...]
-    notes: str
-    summary: Mapping[str, str]
-
-    @property
-    def is_live(self) -> bool:
-        """Whether a process is writing to the run now."""
-        return self.state in LIVE
-
-    @property
-    def ours(self) -> dict[str, object]:
-        """Our keys of the summary."""
-        return {key: json.loads(text) for key, text in self.summary.items() if key.startswith(PREFIX)}
-
-    def mark(self, key: str) -> str | None:
-        """The text under one of our keys of the summary."""
-        value = self.ours.get(key)
-        return value if isinstance(value, str) else None
-
-    @property
-    def finished(self) -> str | None:
-        """The mark of the annotation that was begun, when it was also finished."""
-        begun = self.mark(STARTED)
-        return begun if begun == self.mark(FINISHED) else None
-
-    @property
-    def our_tags(self) -> tuple[str, ...]:
-        """Our tags among the run's."""
-        return tuple(tag for tag in self.tags if _is_our_tag(tag))
-
-    @property
-    def has_section(self) -> bool:
-        """Whether our section is in the notes."""
-        return note_without_section(self.notes) != self.notes
-
-    def carrying(self, content: Content) -> RunPage:
-        """The same with `content` in the place of all that is ours."""
-        theirs = {key: text for key, text in self.summary.items() if not key.startswith(PREFIX)}
-        ours = {key: json.dumps(value) for key, value in content.summary.items()}
-        if {key: json.loads(text) for key, text in ours.items()} == self.ours:
-            ours = {key: text for key, text in self.summary.items() if key.startswith(PREFIX)}
-        tags = self.tags
-        if sorted(self.our_tags) != sorted(content.tags):
-            tags = (*(tag for tag in tags if not _is_our_tag(tag)), *content.tags)
-        section = content.section
-        notes = note_without_section(self.notes) if section is None else note_with_section(self.notes, section)
-        return fields_replaced(self, tags=tags, notes=notes, summary={**theirs, **ours})
-
-
-@dataclass(frozen=True)
-class Content:
-    """All that is to be ours on a run's page."""
-
-    summary: Mapping[str, str | int]
-    tags: tuple[str, ...] = ()
-    section: str | None = None
-
-
-NOTHING: Final = Content({})
-
-
-def content_of(annotation: Annotation, audit: tuple[str, str] | None) -> Content:
-    """What to put on the audited run's page.
-
-    Args:
-        annotation: The analysis.
-        audit: Id and address of the run that holds the rest; None on level `summary`, where there is no rest.
-    """
-    summary = {**summary_of(annotation), STARTED: annotation.mark, FINISHED: annotation.mark}
-    if audit is None:
-        return Content(summary)
-    told = ((name, annotation.tags.get(f"{OUR_NAME}.{name}")) for name in _TAGGED)
-    tags = tuple(f"{OUR_NAME}.{name}:{value}"[:_MAX_TAG] for name, value in told if value)
-    return Content({**summary, AUDIT_RUN: audit[0], AUDIT_URL: audit[1]}, tags, annotation.note)
-
-
-def read_page(connection: WandbConnection, run: TrackedRun) -> RunPage:
-    """The page of `run`, read fresh.
+def state_of_run(connection: WandbConnection, run: TrackedRun, into: Into) -> AnnotationState | None:
+    """What an earlier audit wrote to the run (`into` run) or beside it (`into` child), read fresh; None when nothing.
 
     Raises:
         NotFoundError: The run has been deleted.
     """
-    entity, _, project = run.key.project.partition("/")
-    asked = {"entity": entity, "project": project, "name": run.key.run_id}
-    with connection.errors(run=run.key.run_name):
-        told = service(connection).execute_graphql(_READ, asked)
-    found = (told.get("project") or {}).get("run")
-    if found is None:
-        raise NotFoundError(
-            f"there is no such run in {run.key.project} at {connection.address}, or it has been deleted.",
-            run=run.key.run_name,
-        )
-    return RunPage(
-        storage_id=found["id"],
-        state=found["state"],
-        tags=tuple(found["tags"] or ()),
-        notes=found["notes"] or "",
-        summary=dict(_items(found["summaryMetrics"] or "{}")),
-    )
-
-
-def put_on_page(connection: WandbConnection, run: TrackedRun, content: Content) -> RunPage:
-    """Exchange all that is ours on the run's page for `content`, and make sure that it stands there.
-
-    Where it stands there already nothing is written.
-
-    Raises:
-        NotFoundError: The run has been deleted.
-        RunBusyError: Another process writes over it.
-    """
-    return _exchange(connection, run, lambda page: page.carrying(content))
-
-
-def _exchange(connection: WandbConnection, run: TrackedRun, change: Callable[[RunPage], RunPage]) -> RunPage:
     page = read_page(connection, run)
-    for _ in range(_TRIES):
-        wanted = change(page)
-        if wanted == page:
-            return page
-        _send(connection, run, page, wanted)
-        page = read_page(connection, run)  # by then another's change that came at the same time may have won
-    if change(page) == page:
-        return page
-    raise RunBusyError(
-        "another process writes the summary, tags or notes of this run, and ours are lost each time.",
-        run=run.key.run_name,
-        next_step="run the same audit again when that process has ended.",
+    where = page.mark(AUDIT_RUN)
+    told = AnnotationState.of_marks(page.mark(STARTED), page.mark(FINISHED))
+    if into == "run":
+        return told if where in (None, run.key.run_id) else None
+    if told is not None and where is None:
+        return told  # written on level `summary`
+    return _state_beside(connection, run, page)
+
+
+def _state_beside(connection: WandbConnection, run: TrackedRun, page: RunPage) -> AnnotationState | None:
+    made, pointed_to = audit_runs(connection, run), page.mark(AUDIT_RUN)
+    if len(made) == 1:  # more than one: an earlier one is still to be deleted, or one was left half written
+        mark = finished_mark(made[0])
+        if mark is not None and (page.is_live or (made[0].id == pointed_to and page.finished == mark)):
+            return AnnotationState.of_marks(mark, mark)
+    begun = [mark for run_ in made if isinstance(mark := (run_.summary_metrics or {}).get(STARTED), str)]
+    on_page = page.mark(STARTED) if pointed_to != run.key.run_id else None
+    return AnnotationState.of_marks(begun[-1] if begun else on_page, None)
+
+
+def write_annotation(
+    connection: WandbConnection, run: TrackedRun, annotation: Annotation, *, into: Into, replace: bool
+) -> WriteReceipt:
+    """Write `annotation` beside the run, into the audit run of a child, or to the run itself; see `Tracker.annotate`.
+
+    Raises:
+        AccessDeniedError: We may read but not write.
+        NotFoundError: The run has been deleted.
+        RunBusyError: Another process writes an annotation of the run, or over it.
+        UsageError: `into` is run, and the run is running.
+        AnnotationConflictError: `into` is run, and it carries other values at the same steps.
+        TrackerUnavailableError: The server did not answer, or does not have what was sent.
+    """
+    if into == "run" and annotation.level == "full":
+        return write_into_run(connection, run, annotation, replace=replace)
+    if annotation.level == "summary":
+        is_there = put_on_page(connection, run, summary_content(annotation))
+    elif not (annotation.metrics or annotation.files):  # an audit that failed: all that it says fits on the page
+        is_there = put_on_page(connection, run, full_content(annotation, None))
+    else:
+        return _write_beside(connection, run, annotation)
+    return WriteReceipt(0, 0, 0, () if is_there else (_live("nothing was"),))
+
+
+def _write_beside(connection: WandbConnection, run: TrackedRun, annotation: Annotation) -> WriteReceipt:
+    read_page(connection, run)  # a run that has been deleted gets no audit run
+    audit = write_audit_run(connection, run, annotation)
+    is_there = put_on_page(connection, run, full_content(annotation, (audit.id, audit.url)))
+    _delete_superseded(connection, run, audit.id)
+    warnings = () if is_there else (_live(f"only the audit run {audit.url} was"),)
+    if not audit.is_new:
+        return WriteReceipt(0, 0, 0, warnings)
+    size = sum(map(len, annotation.files.values()))
+    return WriteReceipt(len(annotation.metrics), len(annotation.files), size, warnings)
+
+
+def _delete_superseded(connection: WandbConnection, run: TrackedRun, kept: str) -> None:
+    for made in audit_runs(connection, run):
+        if made.id != kept and made.state not in LIVE:
+            delete_audit_run(connection, run, made)
+
+
+def _live(written: str) -> str:
+    return (
+        f"the run is running, and its own process would write over its summary, tags and notes: {written} written; "
+        "the first audit after its end writes the rest."
     )
-
-
-def _send(connection: WandbConnection, run: TrackedRun, page: RunPage, wanted: RunPage) -> None:
-    told: dict[str, object] = {"id": page.storage_id}
-    if wanted.summary != page.summary:
-        told["summaryMetrics"] = f"{{{', '.join(f'{json.dumps(key)}: {wanted.summary[key]}' for key in wanted.summary)}}}"
-    if wanted.tags != page.tags:
-        told["tags"] = list(wanted.tags)
-    if wanted.notes != page.notes:
-        told["notes"] = wanted.notes
-    declared = ", ".join(f"${name}: {_TYPES[name]}" for name in told)
-    given = ", ".join(f"{name}: ${name}" for name in told)
-    with connection.errors(run=run.key.run_name):
-        service(connection).execute_graphql(_WRITE % (declared, given), told)
-
-
-def service(connection: WandbConnection) -> ServiceApi:
-    """The SDK's way to any request, with its log-in, tries and time-outs."""
-    return connection.api._service_api  # noqa: SLF001 - run.update() would send the configuration, and null for NaN
-
-
-def _items(text: str) -> Iterator[tuple[str, str]]:
-    """Keys of the JSON object `text`, and the text of their values as it stands there."""
-    decoder = json.JSONDecoder()
-    place = _after_space(text, 0) + 1
-    while text[(place := _after_space(text, place))] != "}":
-        key, place = decoder.raw_decode(text, place)
-        begin = _after_space(text, _after_space(text, place) + 1)
-        _, end = decoder.raw_decode(text, begin)
-        yield key, text[begin:end]
-        place = _after_space(text, end)
-        place += text[place] == ","
-
-
-def _after_space(text: str, place: int) -> int:
-    found = _SPACE.match(text, place)
-    return found.end() if found else place
-
-
-def _is_our_tag(tag: str) -> bool:
-    return tag.startswith(tuple(f"{OUR_NAME}.{name}:" for name in _TAGGED))
-
-
-def as_json(page: RunPage) -> dict[str, Any]:
-    """The summary as Python has it."""
-    return {key: json.loads(text) for key, text in page.summary.items()}

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -108,6 +108,7 @@ def quiet_settings(folder: Path, **more: Any) -> wandb.Settings:
             "disable_job_creation": True,
             "save_code": False,
             "label_disable": True,
+            "program": "spectral-edge",
             "symlink": False,
             # What a training script's environment may say of its own run.
             "reinit": "create_new",
@@ -155,7 +156,7 @@ def log_results(
     audited: str,
     folder: Path,
     *,
-    known_steps: Collection[int] = (),
+    rows: Mapping[int, Mapping[str, float]] | None = None,
     finished: bool = True,
 ) -> Logged:
     """Log `annotation` to `run`, which is open: the mark that it is begun first, the mark that it is finished last.
@@ -165,7 +166,7 @@ def log_results(
         annotation: What to log.
         audited: Id of the run that was audited.
         folder: For files until they are uploaded, that is until `run` has been finished; the caller removes it.
-        known_steps: Training steps that the run's history already has rows of; they are left out.
+        rows: Metric points by training step, where not all of `annotation` are to be logged.
         finished: Whether to set the mark that it is finished.
 
     Raises:
@@ -175,7 +176,7 @@ def log_results(
     # Not synced: a row without a step must not be given the last one's.
     run.define_metric(STEP, hidden=True)
     run.define_metric(f"{PREFIX}*", step_metric=STEP, step_sync=False)
-    rows = {step: row for step, row in rows_of(annotation).items() if step not in known_steps}
+    rows = rows_of(annotation) if rows is None else rows
     for step, row in rows.items():
         run.log({STEP: step, **row})
     folder.mkdir(parents=True, exist_ok=True)

@@ -20,10 +20,9 @@ from integrations.file_errors import file_errors
 from integrations.tracker import OUR_NAME
 from integrations.wandb_log import UnreadableLogError
 from integrations.wandb_run_log import first_words
+from integrations.wandb_runs import AUDIT_JOB, AUDIT_OF
 from spectral_edge.errors import NotFoundError
 
-AUDIT_JOB: Final = "spectral-audit"
-"""The job type of runs that spectral-edge made for results."""
 _DIRECTORIES: Final = ("wandb", ".wandb")
 """Where the SDK puts run folders, below the directory that WANDB_DIR names."""
 _NAME: Final = re.compile(r"(offline-)?run-\d{8}_\d{6}-.+")
@@ -154,7 +153,7 @@ def _read(path: Path) -> RunFolder | None:
         _log.warning("%s was left out: its log does not say whose it is.", path)
         return None
     ours = first.config.get(OUR_NAME) if first.job_type == AUDIT_JOB else None
-    audit_of = ours.get("audit_of") if isinstance(ours, dict) else None
+    audit_of = ours.get(AUDIT_OF) if isinstance(ours, dict) else None
     return RunFolder(path, log, first.run_id, first.project, first.started_at, audit_of and str(audit_of))
 
 

@@ -14,6 +14,7 @@ import os
 import shlex
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,7 +31,9 @@ from integrations.tracker import (
     RetractReceipt,
     WriteReceipt,
 )
-from integrations.wandb_folders import AUDIT_JOB, RunFolder, annotations_beside
+from integrations.wandb_audit_run import ended
+from integrations.wandb_errors import FOREIGN
+from integrations.wandb_folders import RunFolder, annotations_beside
 from integrations.wandb_log import UnreadableLogError
 from integrations.wandb_results import (
     FINISHED,
@@ -46,8 +49,12 @@ from integrations.wandb_results import (
     summary_of,
 )
 from integrations.wandb_run_log import RunLog, read_run
+from integrations.wandb_runs import AUDIT_JOB, AUDIT_OF
 from spectral_edge.errors import RunBusyError, TrackerUnavailableError
 
+PATIENCE: Final = 60.0
+"""Seconds that the SDK's process is given to write what it was sent."""
+_PAUSE: Final = 0.01
 _MADE: Final = "spectral-"
 """How the ids of runs that hold annotations begin."""
 _HIDDEN: Final = ".spectral_edge-"
@@ -82,11 +89,13 @@ def write_beside(folders: Sequence[RunFolder], log: RunLog, annotation: Annotati
             _delete_unsynced([found for found in earlier if found not in current[-1:]])
             return WriteReceipt(0, 0, 0)
         with _scratch(home, log.run_id) as scratch:
-            made, points = _written(scratch, log, annotation, run)
+            made = _written(scratch, log, annotation, run)
             size = sum(path.stat().st_size for path in made.rglob("*") if path.is_file())
             _put(made, home)
         _delete_unsynced(earlier)
-    return WriteReceipt(points, len(annotation.files), size, tuple(_said(folders, home / made.name, earlier)))
+    return WriteReceipt(
+        len(annotation.metrics), len(annotation.files), size, tuple(_said(folders, home / made.name, earlier))
+    )
 
 
 def take_back_beside(folders: Sequence[RunFolder], *, run: str, dry_run: bool) -> RetractReceipt:
@@ -136,9 +145,9 @@ def _marks(folder: RunFolder) -> tuple[str | None, str | None]:
     return started, finished
 
 
-def _written(scratch: Path, log: RunLog, annotation: Annotation, run: str) -> tuple[Path, int]:
-    """The folder of an offline run below `scratch` that holds `annotation`, and how many metric points it has."""
-    made_id = f"{_MADE}{hashlib.sha256(f'{log.run_id}{annotation.mark}'.encode()).hexdigest()[:16]}"
+def _written(scratch: Path, log: RunLog, annotation: Annotation, run: str) -> Path:
+    """The folder of an offline run below `scratch` that holds all of `annotation`."""
+    made_id = f"{_MADE}{hashlib.sha256(f'{log.run_id} {annotation.mark}'.encode()).hexdigest()[:16]}"
     silence()
     refuse_others_context()
     settings = quiet_settings(
@@ -153,26 +162,55 @@ def _written(scratch: Path, log: RunLog, annotation: Annotation, run: str) -> tu
         run_tags=("spectral-edge",),
         run_notes=annotation.note,
     )
-    ours = {"audit_of": log.run_id, "fingerprint": annotation.fingerprint, "settings_hash": annotation.settings_hash}
+    ours = {AUDIT_OF: log.run_id, "fingerprint": annotation.fingerprint, "settings_hash": annotation.settings_hash}
     try:
         opened = wandb.init(config={OUR_NAME: ours}, settings=settings)
-        points = _log(opened, annotation, scratch / "media")
         folder = Path(opened.dir).parent
-        opened.finish()
-    except wandb.Error as error:
+        with ended(opened):
+            _log(opened, annotation, scratch / "media")
+    except FOREIGN as error:
+        if isinstance(error, ValueError | OSError):
+            raise
         raise TrackerUnavailableError(f"wandb could not write the annotation: {error}.", run=run) from error
     for name in ("logs", "tmp"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    return folder, points
+    _verify(folder / f"run-{made_id}.wandb", annotation, run)
+    return folder
 
 
-def _log(opened: wandb.Run, annotation: Annotation, media: Path) -> int:
+def _verify(log: Path, annotation: Annotation, run: str) -> None:
+    """Wait until the log holds all of it: `finish` returns before, and the SDK tells of no write that failed."""
+    deadline = time.monotonic() + PATIENCE
+    while not _is_whole(log, annotation):
+        if time.monotonic() > deadline:
+            raise TrackerUnavailableError(
+                "wandb has not written all of the annotation.",
+                run=run,
+                file=str(log),
+                left_behind="nothing",
+                next_step="look for room on the disk, and run the same command again.",
+            )
+        time.sleep(_PAUSE)
+
+
+def _is_whole(log: Path, annotation: Annotation) -> bool:
+    try:
+        written = read_run([log])
+    except (FileNotFoundError, UnreadableLogError):
+        return False
+    marks = (written.summary.get(STARTED), written.summary.get(FINISHED))
+    rows = rows_of(annotation)
+    points = sum(len(places) for name, (places, _) in written.history.columns.items() if name.startswith(PREFIX))
+    is_all = marks == (annotation.mark, annotation.mark) and points == len(rows) + sum(map(len, rows.values()))
+    return is_all and written.exit_code == 0 and not written.damage
+
+
+def _log(opened: wandb.Run, annotation: Annotation, media: Path) -> None:
     """Log `annotation` to an open offline run: all that it holds lies in the run's own folder."""
     opened.summary[STARTED] = annotation.mark
     opened.define_metric(STEP, hidden=True)
     opened.define_metric(f"{PREFIX}*", step_metric=STEP, step_sync=False)
-    rows = rows_of(annotation)
-    for step, row in rows.items():
+    for step, row in rows_of(annotation).items():
         opened.log({STEP: step, **row})
     home = Path(opened.dir, _FILES)
     media.mkdir()
@@ -186,7 +224,6 @@ def _log(opened: wandb.Run, annotation: Annotation, media: Path) -> int:
         opened.log(shown)
     opened.summary.update(summary_of(annotation))
     opened.summary[FINISHED] = annotation.mark
-    return sum(map(len, rows.values()))
 
 
 def _points_file(opened: wandb.Run, annotation: Annotation) -> dict[str, object]:

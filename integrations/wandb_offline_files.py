@@ -10,17 +10,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Final
 from urllib.parse import unquote
 
-import xxhash
 from wandb import env
 
+from integrations.download_digest import Algorithm, Digest
 from integrations.file_errors import file_errors
 from integrations.tracker import CheckpointFile
 from integrations.wandb_offline_manifest import ArtifactEntry, is_regular, listed_entries
@@ -42,10 +42,8 @@ _SDK_FILES: Final = frozenset(
     }
 )
 _SDK_FOLDERS: Final = frozenset({"media", "code"})
-_HASHES: Final[Mapping[str, Callable[..., Any]]] = {
-    "MD5": partial(hashlib.md5, usedforsecurity=False),
-    "XXH128": xxhash.xxh128,
-}
+_ALGORITHMS: Final[Mapping[str, Algorithm]] = {"MD5": "md5", "XXH128": "xxh128"}
+"""As manifests call them."""
 
 
 @dataclass(frozen=True)
@@ -107,10 +105,11 @@ class StagedFiles:
         """As the artifact's manifest does; a reference whose file was not read when it was logged, as it lies there."""
         entry = self._entries[path]
         place = self._lies_at(entry) if entry.ref else None
-        if place is not None and _digest(entry) is None:
+        digest = _digest(entry)
+        if place is not None and digest is None:
             status = place.stat()
             return CheckpointFile(path, status.st_size, f"mtime:{status.st_mtime_ns}")
-        return CheckpointFile(path, entry.size, f"{entry.algorithm}:{entry.digest}")
+        return CheckpointFile(path, entry.size, digest.text if digest else f"ref:{entry.digest}")
 
     def brought(self, paths: Sequence[str]) -> AbstractContextManager[Sequence[Path]]:
         """Where they lie, under other names."""
@@ -151,16 +150,15 @@ class StagedFiles:
             NotFoundError: As in `place`.
             CheckpointFormatError: They are other bytes.
         """
-        entry, place = self._entries.get(path), self.place(path)
-        if entry is not None and place.stat().st_size == entry.size and (expected := _digest(entry)):
-            with place.open("rb") as file:
-                found = hashlib.file_digest(file, _HASHES[entry.algorithm]).digest()
-            if found != expected:
-                raise CheckpointFormatError(
-                    f"its bytes at {place} are not those that were logged ({entry.algorithm} differs).",
-                    run=self.run,
-                    file=path,
-                )
+        place = self.place(path)
+        entry = self._entries[path]
+        digest = _digest(entry)
+        if digest is not None and place.stat().st_size == entry.size and digest.of(place) != digest.expected:
+            raise CheckpointFormatError(
+                f"its bytes at {place} are not those that were logged ({entry.algorithm} differs).",
+                run=self.run,
+                file=path,
+            )
         return place
 
     @cached_property
@@ -197,19 +195,24 @@ def _candidates(entry: ArtifactEntry) -> Iterator[Path]:
         yield Path(env.get_data_dir(), "artifacts", "staging", Path(entry.local_path).name)
     digest = _digest(entry)
     if digest:
-        hexadecimal = digest.hex()
-        kept = env.get_cache_dir() / "artifacts" / "obj" / entry.algorithm.lower()
-        yield kept / hexadecimal[:2] / hexadecimal[2:]
+        digits = digest.expected.hex()
+        yield env.get_cache_dir() / "artifacts" / "obj" / digest.algorithm / digits[:2] / digits[2:]
 
 
-def _digest(entry: ArtifactEntry) -> bytes | None:
+def _digest(entry: ArtifactEntry) -> Digest | None:
     """None where it is no digest of bytes: of a reference logged with `checksum=False` it is of its address."""
     try:
-        digest = base64.b64decode(entry.digest, validate=True)
+        expected = base64.b64decode(entry.digest, validate=True)
     except ValueError:
         return None
-    of_address = entry.ref and digest == _HASHES["MD5"](_referred(entry).resolve().as_uri().encode()).digest()
-    return digest if len(digest) == 16 and entry.algorithm in _HASHES and not of_address else None
+    algorithm = _ALGORITHMS.get(entry.algorithm)
+    if algorithm is None or len(expected) != 16 or (entry.ref and expected == _of_address(entry)):
+        return None
+    return Digest(algorithm, expected)
+
+
+def _of_address(entry: ArtifactEntry) -> bytes:
+    return hashlib.md5(_referred(entry).resolve().as_uri().encode(), usedforsecurity=False).digest()
 
 
 def _referred(entry: ArtifactEntry) -> Path:

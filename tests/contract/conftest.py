@@ -15,8 +15,9 @@ from labs import FolderLab, Lab, MlflowLab
 from servers import S3_CREDENTIALS, mlflow_server, postgres, s3
 from wandb_double import Double, wandb_environment
 from wandb_labs import WandbLab
+from wandb_offline_lab import WandbOfflineLab
 
-LABS = ("folder", "mlflow-sqlite", "mlflow-file", "mlflow-server", "wandb")
+LABS = ("folder", "mlflow-sqlite", "mlflow-file", "mlflow-server", "wandb", "wandb-offline")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -117,6 +118,7 @@ def forks() -> Any:
         "integrations.mlflow_tracker",
         "integrations.folder_tracker",
         "integrations.wandb_tracker",
+        "integrations.wandb_offline",
     ]
     context.set_forkserver_preload([*ours, "mlflow.store.tracking.sqlalchemy_store", "alembic.command"])
     return context
@@ -131,6 +133,8 @@ def make_lab(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], 
             return FolderLab(tmp_path)
         if name == "wandb":
             return WandbLab(tmp_path, request.getfixturevalue("double"))
+        if name == "wandb-offline":
+            return WandbOfflineLab(tmp_path)
         if name == "mlflow-server":
             return MlflowLab(tmp_path, request.getfixturevalue("server"))
         if name == "mlflow-file":

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, suppress
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urljoin, urlsplit
 
 import wandb
-from wandb.apis.public import Run, Runs
+from wandb.apis.public import Run
 
 from integrations.mlflow_errors import without_secrets
 from integrations.wandb_errors import wandb_errors
@@ -103,19 +105,19 @@ class WandbConnection:
         try:
             with self.errors(run=name or run_id), self._lock:
                 api.flush()  # type: ignore[no-untyped-call]  # it would give what it gave last time
-                return api.run(f"{project}/{run_id}")
+                return _without_folder(api.run(f"{project}/{run_id}"))
         except NotFoundError:
             raise NotFoundError(
                 f"there is no such run in {project} at {self.address}, or it has been deleted.", run=name or run_id
             ) from None
 
-    def runs(self, project: str, filters: dict[str, Any], page: int) -> Runs:
+    def runs(self, project: str, filters: dict[str, Any], page: int) -> Iterator[Run]:
         """The runs of ENTITY/PROJECT that pass `filters`, oldest first, in pages that hold all of each run."""
         api = self.api
         with self.errors(), self._lock:
             api.flush()  # type: ignore[no-untyped-call]
-            found: Runs = api.runs(project, filters=filters, order="+created_at", per_page=page, lazy=False)
-            return found
+            found = api.runs(project, filters=filters, order="+created_at", per_page=page, lazy=False)
+        return map(_without_folder, found)
 
     def projects(self, entity: str) -> list[str]:
         """Names of the projects of `entity` that the user is shown."""
@@ -145,6 +147,15 @@ class WandbConnection:
         """Whether `url` is of the server itself, which alone may be told the key."""
         own, asked = urlsplit(self.api.settings["base_url"]), urlsplit(url)
         return (own.scheme, own.hostname, own.port) == (asked.scheme, asked.hostname, asked.port)
+
+
+def _without_folder(run: Run) -> Run:
+    """The run, without the empty folder that wandb makes for each that it reads (WANDB_DIR/ENTITY/PROJECT/RUN)."""
+    home = Path(run.dir)
+    with suppress(OSError):  # something is in it
+        for folder in (home, *home.parents[:2]):
+            folder.rmdir()
+    return run
 
 
 def _configured() -> str:

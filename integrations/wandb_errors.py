@@ -49,10 +49,14 @@ _TELLING: Final[tuple[tuple[str, type[SpectralEdgeError]], ...]] = (
     (r"could not find|not found|does not exist|Unable to parse 'Projects'", NotFoundError),
     (r"did not respond in time|is not running|timed out|timeout|connection|no such host", TrackerUnavailableError),
     (r"x509|certificate", UsageError),
+    (r"^input:", UsageError),  # so GraphQL refuses what was asked
 )
 _WORDS_OF_VALUE_ERRORS: Final = re.compile(
     r"Could not find (project|run)|not found|Unable to (parse|fetch)|validation error"
 )
+_SILENT: Final = re.compile(r"Failed to execute API request: the service process is busy and did not respond in time")
+"""What wandb says when its core is still waiting for the server, or has been told to come back later."""
+_NO_ROOM: Final = "no space left on device"  # as Go writes it, in which wandb's core is written
 _MAX_TEXT: Final = 600
 
 
@@ -80,11 +84,12 @@ def in_our_words(
 ) -> SpectralEdgeError:
     """The error of our tree that tells what `error` means."""
     text = without_secrets(" ".join(str(error).split()), key)
-    if says_no_room(text):
+    if says_no_room(text) or _NO_ROOM in text:
         return no_room(text[:_MAX_TEXT], run=run, file=file)
     if isinstance(error, OSError) and error.errno is not None and not isinstance(error, requests.RequestException):
         return from_os_error(error, run=run, file=file)
     kind = _kind(error, text)
+    text = _SILENT.sub("it did not answer in time, or is too busy", text)
     shown = text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]} …"
     return kind(f"W&B at {address}: {shown}", run=run, file=file, next_step=_next_step(kind))
 

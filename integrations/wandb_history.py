@@ -25,8 +25,7 @@ _LARGEST_STEP: Final = 10**18
 
 def metric_names(run: Run) -> tuple[str, ...]:
     """Names of the metrics with numbers that the run logged itself, sorted."""
-    told = run.history_keys if isinstance(run.history_keys, Mapping) else {}
-    keys = told.get("keys")
+    keys = _told(run).get("keys")
     numeric = (name for name, about in keys.items() if _holds_numbers(about)) if isinstance(keys, Mapping) else ()
     return tuple(sorted(filter(is_training_metric, numeric)))
 
@@ -76,12 +75,17 @@ def common_axis(told: StepMetrics) -> str | None:
 
 def _rows(connection: WandbConnection, run: Run, *keys: str) -> Iterator[dict[str, Any]]:
     """The rows that hold all `keys`, in their order."""
-    lines = run.history_line_count
+    # A few rows with large numbers (the training step, given with each) come on one page.
+    lines, last = run.history_line_count, _told(run).get("lastStep")
+    page = max(_PAGE, last + 1) if isinstance(last, int) and lines is not None and lines <= _PAGE else _PAGE
     with connection.errors(run=run.name or run.id):
-        # A few rows with large numbers (the training step, given with each) come on one page.
-        page = _PAGE if lines is None or lines > _PAGE else max(_PAGE, run.lastHistoryStep + 1)
         # Not from wandb's cache, which would grow in the user's home.
         yield from run.scan_history(keys=[*dict.fromkeys(keys)], page_size=page, use_cache=False)
+
+
+def _told(run: Run) -> Mapping[str, Any]:
+    """What the server says of the history as a whole."""
+    return run.history_keys if isinstance(run.history_keys, Mapping) else {}
 
 
 def _holds_numbers(about: object) -> bool:

@@ -131,8 +131,10 @@ def decoded(digest: str) -> bytes | None:
 
 def _entries(connection: WandbConnection, artifact: wandb.Artifact, run: str, streams: Streams) -> dict[str, Entry]:
     wanted = Wanted(run, artifact.name, 0)
+    with connection.errors(run=run, file=artifact.name):
+        address = connection.manifest_address(artifact)
     try:
-        told = streams.persist(lambda: _read(connection, artifact, wanted))
+        told = streams.persist(lambda: _read(connection, address, wanted))
     except FetchInterruptedError as error:
         raise TrackerUnavailableError(error.what, run=run, file=artifact.name) from None
     contents = told.get("contents") if isinstance(told, dict) else None
@@ -143,9 +145,11 @@ def _entries(connection: WandbConnection, artifact: wandb.Artifact, run: str, st
     return {path: Entry.of_manifest(path, entry) for path, entry in contents.items()}
 
 
-def _read(connection: WandbConnection, artifact: wandb.Artifact, wanted: Wanted) -> Any:
-    with connection.errors(run=wanted.run, file=wanted.path), broken_connections(wanted):
-        address = connection.manifest_address(artifact)
-        with get(connection, address, {}) as response:
-            raise_for_status(response, wanted)
-            return json.loads(response.content)
+def _read(connection: WandbConnection, address: str, wanted: Wanted) -> Any:
+    with (
+        connection.errors(run=wanted.run, file=wanted.path),
+        broken_connections(wanted),
+        get(connection, address, {}) as response,
+    ):
+        raise_for_status(response, wanted)
+        return json.loads(response.content)

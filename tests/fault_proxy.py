@@ -53,6 +53,8 @@ class FaultProxy:
         self.upstream = urlsplit(upstream)
         self.rewrite = rewrite
         self.requests: list[str] = []
+        self.credentials: set[str] = set()
+        """What came in headers `Authorization`, in any request."""
         self.closing = threading.Event()
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
@@ -107,10 +109,12 @@ def fault_proxy(
 class _Handler(BaseHTTPRequestHandler):
     proxy: FaultProxy
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # an answer in two pieces waits 40 ms for leave to send the second
 
     def do_GET(self) -> None:
         line = f"{self.command} {self.path} {self.headers.get('Range', '')}"
         self.proxy.requests.append(line)
+        self.proxy.credentials.update(filter(None, [self.headers.get("Authorization")]))
         sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         fault = self.proxy.take(line)
         if fault.status is not None:

@@ -134,6 +134,7 @@ class _Http(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # an answer in pieces waits 40 ms for the client's leave to send the next
     server: _Http
 
     def log_message(self, *_: object) -> None:

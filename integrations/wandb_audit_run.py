@@ -9,6 +9,7 @@ reports success even where the server took nothing.
 from __future__ import annotations
 
 import hashlib
+import json
 import tempfile
 import time
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from integrations.tracker import OUR_NAME, Annotation, TrackedRun
 from integrations.wandb_artifacts import is_model
 from integrations.wandb_connection import WandbConnection
 from integrations.wandb_errors import FOREIGN
-from integrations.wandb_page import LIVE
+from integrations.wandb_page import LIVE, service
 from integrations.wandb_results import (
     ARTIFACT_TYPE,
     FINISHED,
@@ -37,7 +38,7 @@ from integrations.wandb_results import (
     silence,
 )
 from integrations.wandb_runs import AUDIT_JOB, AUDIT_OF, audited_by
-from spectral_edge.errors import NotFoundError, RunBusyError, TrackerUnavailableError
+from spectral_edge.errors import NotFoundError, RunBusyError, SpectralEdgeError, TrackerUnavailableError
 
 SILENCE: Final = 120.0
 """Seconds without a sign of life after which a half-written audit run counts as that of a process that was killed."""
@@ -49,6 +50,20 @@ _PAUSE: Final = 5.0
 _PAGE: Final = 50
 _TRIES: Final = 3
 _MOST_ATTEMPTS: Final = 1000
+_TAGS: Final = ("spectral-edge",)
+_DELETED: Final = "previously created and deleted"
+"""In what W&B says of an id that it will not take again."""
+_CREATE: Final = """
+mutation UpsertBucket(
+    $entity: String!, $project: String!, $name: String!, $displayName: String, $groupName: String,
+    $jobType: String, $tags: [String!], $config: JSONString
+) {
+    upsertBucket(input: {
+        entityName: $entity, modelName: $project, name: $name, displayName: $displayName, groupName: $groupName,
+        jobType: $jobType, tags: $tags, config: $config
+    }) { bucket { id } inserted }
+}
+"""
 
 
 @dataclass(frozen=True)
@@ -126,53 +141,70 @@ def delete_audit_run(connection: WandbConnection, run: TrackedRun, made: Run) ->
 
 def _made(connection: WandbConnection, run: TrackedRun, annotation: Annotation) -> str | None:
     """Id of a new audit run; None where another process has just made the same."""
+    audit_id = _claimed(connection, run, annotation)
+    if audit_id is None:
+        return None
     model = _last_model(connection, run)
-    with tempfile.TemporaryDirectory(prefix="spectral-edge-") as home:
-        folder = Path(home)
-        with connection.errors(run=run.key.run_name):
-            opened = _opened(connection, run, annotation, folder)
-            if opened is None:
-                return None
-            with ended(opened):
-                if model is not None:
-                    opened.use_artifact(model)
-                logged = log_results(opened, annotation, run.key.run_id, folder / "files")
-        for copy in logged.staged:
-            copy.unlink(missing_ok=True)
-    return opened.id
-
-
-def _opened(connection: WandbConnection, run: TrackedRun, annotation: Annotation, folder: Path) -> wandb.Run | None:
-    """A new run of a fresh id; None where a run of that id is there."""
     refuse_others_context()
-    name = hashlib.sha256(f"{run.key.run_id} {annotation.mark}".encode()).hexdigest()[:16]
-    ours = {
-        AUDIT_OF: run.key.run_id,
-        "audit_of_url": run.url,
-        "fingerprint": annotation.fingerprint,
-        "settings_hash": annotation.settings_hash,
-    }
-    for attempt in range(1, _MOST_ATTEMPTS):
+    with tempfile.TemporaryDirectory(prefix="spectral-edge-") as home, connection.errors(run=run.key.run_name):
+        folder = Path(home)
         settings = quiet_settings(
             folder,
             **online(connection, run),
-            resume="never",
-            run_id=f"spectral-{name}" if attempt == 1 else f"spectral-{name}-{attempt}",
-            run_name=f"spectral-edge {run.key.run_name}"[:128],
+            resume="allow",
+            run_id=audit_id,
+            run_name=_name(run),
             run_group=run.key.run_id,
             run_job_type=AUDIT_JOB,
-            run_tags=("spectral-edge",),
+            run_tags=_TAGS,
         )
+        opened = wandb.init(settings=settings, config=_config(run, annotation))
+        with ended(opened):
+            if model is not None:
+                opened.use_artifact(model)
+            log_results(opened, annotation, run.key.run_id, folder / "files")
+    return audit_id
+
+
+def _claimed(connection: WandbConnection, run: TrackedRun, annotation: Annotation) -> str | None:
+    """Create the audit run, recognisable as such from its first moment; None where a run of that id is there.
+
+    Not left to the SDK, which sends a refused id again for a minute, and cannot tell whether it was first.
+    """
+    entity, _, project = run.key.project.partition("/")
+    config = {key: {"value": value} for key, value in _config(run, annotation).items()}
+    told: dict[str, object] = {
+        "entity": entity,
+        "project": project,
+        "displayName": _name(run),
+        "groupName": run.key.run_id,
+        "jobType": AUDIT_JOB,
+        "tags": list(_TAGS),
+        "config": json.dumps(config),
+    }
+    # With the project: the SDK cannot write two runs of one id at a time, wherever they are.
+    mark = hashlib.sha256(f"{run.key.project} {run.key.run_id} {annotation.mark}".encode()).hexdigest()[:16]
+    for attempt in range(1, _MOST_ATTEMPTS):
+        told["name"] = f"spectral-{mark}" if attempt == 1 else f"spectral-{mark}-{attempt}"
         try:
-            return wandb.init(settings=settings, config={OUR_NAME: ours})
-        except wandb.errors.UsageError as error:
-            if "already exists" not in str(error):
+            with connection.errors(run=run.key.run_name):
+                answer: dict[str, Any] = service(connection).execute_graphql(_CREATE, told)
+        except SpectralEdgeError as error:
+            if _DELETED not in str(error):
                 raise
-            return None
-        except wandb.errors.CommError as error:
-            if "previously created and deleted" not in str(error):
-                raise
+            continue
+        return str(told["name"]) if answer["upsertBucket"]["inserted"] else None
     return None
+
+
+def _config(run: TrackedRun, annotation: Annotation) -> dict[str, Any]:
+    ours = {AUDIT_OF: run.key.run_id, "audit_of_url": run.url}
+    made_of = {"fingerprint": annotation.fingerprint, "settings_hash": annotation.settings_hash}
+    return {OUR_NAME: {**ours, **made_of}}
+
+
+def _name(run: TrackedRun) -> str:
+    return f"spectral-edge {run.key.run_name}"[:128]
 
 
 def online(connection: WandbConnection, run: TrackedRun) -> dict[str, Any]:

@@ -172,9 +172,7 @@ def _resume(connection: WandbConnection, run: TrackedRun, before: RunPage, annot
         )
         opened = wandb.init(settings=settings)
         with ended(opened, exit_code=int(before.state != _ENDED_WELL)):
-            logged = log_results(opened, annotation, run.key.run_id, folder / "files", rows=plan.rows, finished=False)
-        for copy in logged.staged:
-            copy.unlink(missing_ok=True)
+            log_results(opened, annotation, run.key.run_id, folder / "files", rows=plan.rows, finished=False)
 
 
 def _verify(connection: WandbConnection, run: TrackedRun, plan: _Plan, before: int) -> None:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from dataclasses import replace as fields_replaced
-from typing import Final
+from typing import Any, Final
 
 from wandb.apis.public.service_api import ServiceApi
 
@@ -158,7 +158,7 @@ def read_page(connection: WandbConnection, run: TrackedRun) -> RunPage:
     entity, _, project = run.key.project.partition("/")
     asked = {"entity": entity, "project": project, "name": run.key.run_id}
     with connection.errors(run=run.key.run_name):
-        told = service(connection).execute_graphql(_READ, asked)
+        told: dict[str, Any] = service(connection).execute_graphql(_READ, asked)
     found = (told.get("project") or {}).get("run")
     if found is None:
         raise NotFoundError(

@@ -8,16 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import wandb
-from wandb.sdk.artifacts.staging import get_staging_dir
 
-from integrations.tracker import OUR_NAME, Annotation, MetricPoint
+from integrations.tracker import OUR_NAME, Annotation
 from spectral_edge.errors import UsageError
 
 PREFIX: Final = f"{OUR_NAME}/"
@@ -41,20 +38,6 @@ UPLOAD_SECONDS: Final = 600
 RETRIES: Final = {"retry_max": 6, "retry_wait_min_seconds": 1.0, "retry_wait_max_seconds": 15.0}
 """How often a request that the server answered with 429 or 5xx is sent again: for about a minute."""
 _MAX_NAME: Final = 128
-_STAGING: Final = threading.Lock()
-
-
-@dataclass(frozen=True)
-class Logged:
-    """What was logged.
-
-    Attributes:
-        points: Metric points.
-        staged: Copies that the SDK has made of files: of no use once an online run has been finished.
-    """
-
-    points: int
-    staged: tuple[Path, ...] = ()
 
 
 def silence() -> None:
@@ -158,7 +141,7 @@ def log_results(
     *,
     rows: Mapping[int, Mapping[str, float]] | None = None,
     finished: bool = True,
-) -> Logged:
+) -> None:
     """Log `annotation` to `run`, which is open: the mark that it is begun first, the mark that it is finished last.
 
     Args:
@@ -180,23 +163,19 @@ def log_results(
     for step, row in rows.items():
         run.log({STEP: step, **row})
     folder.mkdir(parents=True, exist_ok=True)
-    table = _table(annotation)
-    staged = _log_files(run, annotation, audited, folder, table)
-    media = _media(annotation, folder, table)
+    _log_files(run, annotation, audited, folder)
+    media = {**media_of(annotation, folder), **table_of(run, annotation)}
     if media:
         run.log(media)
     run.summary.update(summary_of(annotation))
     if finished:
         run.summary[FINISHED] = annotation.mark
-    return Logged(sum(map(len, rows.values())), staged)
 
 
-def _log_files(
-    run: wandb.Run, annotation: Annotation, audited: str, folder: Path, table: wandb.Table | None
-) -> tuple[Path, ...]:
-    """Log the files as they are: equal bytes make an equal digest, of which a server keeps one version."""
+def _log_files(run: wandb.Run, annotation: Annotation, audited: str, folder: Path) -> None:
+    """Log the files as they are, as one artifact, and wait until it is on the server."""
     if not annotation.files:
-        return ()
+        return
     artifact = wandb.Artifact(artifact_name(audited), ARTIFACT_TYPE)
     of = {"audit_of": audited, "audit_run": run.id, "mark": annotation.mark}
     # With the run's id in it no two audits share a version, so that one can be deleted without the other.
@@ -205,57 +184,44 @@ def _log_files(
         path.write_bytes(content)
         # Not copied anywhere else: `folder` outlives the upload, and nobody will ask for these files again here.
         artifact.add_file(str(path), name=name, policy="immutable", skip_cache=True)
-    staged = () if table is None else _staged(artifact, table)
     run.log_artifact(artifact)
-    if not run.offline:
-        _wait(artifact)
-    return staged
-
-
-def _wait(artifact: wandb.Artifact) -> None:
     try:
         artifact.wait(UPLOAD_SECONDS)
     except ValueError as error:  # so the SDK tells what the server answered
-        raise wandb.errors.CommError(f"the artifact {artifact.name} was not taken: {error}") from error
+        raise wandb.errors.CommError(f"the artifact {artifact_name(audited)} was not taken: {error}") from error
 
 
-def _staged(artifact: wandb.Artifact, table: wandb.Table) -> tuple[Path, ...]:
-    """Add the table to the artifact; the copies of it that the SDK has made, of which it forgets one."""
-    with _STAGING:
-        home = Path(get_staging_dir())
-        before = {path.name for path in home.iterdir()}
-        # Logged before the table is shown: what shows it then refers to this one, and makes no further copies.
-        entry = artifact.add(table, "points")
-        content = Path(str(entry.local_path)).read_bytes()
-        new = (path for path in home.iterdir() if path.name not in before)
-        # Another process may have put something there at this moment, but not the same.
-        return tuple(path for path in new if path.read_bytes() == content)
-
-
-def _media(annotation: Annotation, folder: Path, table: wandb.Table | None) -> dict[str, Any]:
+def media_of(annotation: Annotation, folder: Path) -> dict[str, Any]:
+    """The chart and the page of the annotation, as a row of a history shows them; their files are in `folder`."""
     media: dict[str, Any] = {}
     if "spectrum.png" in annotation.files:
         media[_CHART] = wandb.Image(str(folder / "spectrum.png"))
     if "spectrum.html" in annotation.files:
         media[_REPORT] = wandb.Html(annotation.files["spectrum.html"].decode(), inject=False)
-    if table is not None:
-        media[_TABLE] = table
     return media
 
 
-def _table(annotation: Annotation) -> wandb.Table | None:
-    """The points, a row for each group and step; None where there are none, or more than W&B shows."""
+def table_of(run: wandb.Run, annotation: Annotation) -> dict[str, Any]:
+    """The points as a table, a row for each group and step, as a row of a history shows it.
+
+    Nothing where there are none, or more than W&B shows. The table is a file among the run's media: of a `wandb.Table`
+    the SDK would make an artifact too, and leave a copy of it in the user's data directory for ever.
+    """
     rows: dict[tuple[str, int], dict[str, float]] = {}
-    for group, quantity, point in _named(annotation):
-        rows.setdefault((group, point.step), {})[quantity] = point.value
-    if not 0 < len(rows) <= _MAX_ROWS:
-        return None
-    quantities = list(dict.fromkeys(quantity for _, quantity, _ in _named(annotation)))
-    data = [[group, step, *map(row.get, quantities)] for (group, step), row in rows.items()]
-    return wandb.Table(columns=["group", "step", *quantities], data=data, allow_mixed_types=True)
-
-
-def _named(annotation: Annotation) -> Iterator[tuple[str, str, MetricPoint]]:
+    quantities: dict[str, None] = {}
     for point in annotation.metrics:
         group, _, quantity = point.key.removeprefix(PREFIX).rpartition("/")
-        yield group, quantity, point
+        rows.setdefault((group, point.step), {})[quantity] = point.value
+        quantities[quantity] = None
+    if not 0 < len(rows) <= _MAX_ROWS:
+        return {}
+    columns = ["group", "step", *quantities]
+    data = [[group, step, *map(row.get, quantities)] for (group, step), row in rows.items()]
+    content = json.dumps({"columns": columns, "data": data}).encode()
+    digest = hashlib.sha256(content).hexdigest()
+    path = Path(run.dir, "media", "table", OUR_NAME, f"points_{digest[:20]}.table.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    run.save(str(path), base_path=run.dir, policy="end")
+    told = {"sha256": digest, "size": len(content), "ncols": len(columns), "nrows": len(data)}
+    return {_TABLE: {"_type": "table-file", "path": path.relative_to(run.dir).as_posix(), **told}}

@@ -7,13 +7,14 @@ incomplete and writes it again. Rows of the run's own history stay: W&B has no c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 import wandb
-from wandb.apis.public import Run
+from wandb.apis.public import File, Run
 
 from integrations.annotation_section import NOTE_BEGIN, NOTE_END, note_without_section
 from integrations.tracker import OUR_NAME, Leftover, RetractReceipt, TrackedRun
@@ -29,6 +30,7 @@ ADVICE: Final = (
     "none of them twice. To be rid of them, delete the run; to only hide them, remove the section spectral_edge from "
     "the workspace."
 )
+_MEDIA: Final = re.compile(rf"media/\w+/{OUR_NAME}/")
 
 
 def retract_run(connection: WandbConnection, run: TrackedRun, *, dry_run: bool) -> RetractReceipt:
@@ -57,6 +59,9 @@ def retract_run(connection: WandbConnection, run: TrackedRun, *, dry_run: bool) 
     for artifact in found.artifacts:
         with suppress(NotFoundError), connection.errors(run=run.key.run_name):
             artifact.delete(delete_aliases=True)
+    for file in found.media:
+        with suppress(NotFoundError), connection.errors(run=run.key.run_name):
+            file.delete()
     return receipt
 
 
@@ -69,6 +74,7 @@ class _Found:
         audits: The audit runs.
         files: Names of the files in their artifacts and in `artifacts`.
         artifacts: Those that the run itself was given.
+        media: Charts and tables among the files of the run itself, which rows of its history show.
         points: How many points each of our metrics has in the run's own history.
     """
 
@@ -76,6 +82,7 @@ class _Found:
     audits: tuple[Run, ...]
     files: tuple[str, ...]
     artifacts: tuple[wandb.Artifact, ...]
+    media: tuple[File, ...]
     points: dict[str, int]
 
     @classmethod
@@ -83,10 +90,12 @@ class _Found:
         page, audits = read_page(connection, run), tuple(audit_runs(connection, run))
         read = connection.run(run.key.project, run.key.run_id, run.key.run_name)
         with connection.errors(run=run.key.run_name):
-            own = tuple(_artifacts(read, run))
-            theirs = [artifact for made in audits for artifact in _artifacts(made, run)]
-            files = sorted({str(file.name) for artifact in (*own, *theirs) for file in artifact.files()})
-        return cls(page, audits, tuple(files), own, points_by_key(our_rows(connection, run)))
+            own = tuple(artifact for artifact in read.logged_artifacts() if _is_ours(artifact, run))
+            theirs = [artifact for made in audits for artifact in made.logged_artifacts() if _is_ours(artifact, run)]
+            files = {str(file.name) for artifact in (*own, *theirs) for file in artifact.files()}
+            media = tuple(file for file in read.files() if _MEDIA.match(file.name)) if own else ()
+        points = points_by_key(our_rows(connection, run))
+        return cls(page, audits, tuple(sorted(files)), own, media, points)
 
     def receipt(self) -> RetractReceipt:
         keys = (f"{OUR_NAME}.{key.removeprefix(PREFIX)}" for key in self.page.ours)
@@ -101,11 +110,9 @@ class _Found:
         )
 
 
-def _artifacts(logger: Run, run: TrackedRun) -> Iterator[wandb.Artifact]:
-    """The versions with files of an audit of `run` that `logger` logged."""
-    for artifact in logger.logged_artifacts():
-        if artifact.type == ARTIFACT_TYPE and artifact.collection.name == artifact_name(run.key.run_id):
-            yield artifact
+def _is_ours(artifact: wandb.Artifact, run: TrackedRun) -> bool:
+    """Whether this holds files of an audit of `run`."""
+    return artifact.type == ARTIFACT_TYPE and artifact.name.partition(":")[0] == artifact_name(run.key.run_id)
 
 
 def _half_a_section(notes: str) -> Iterator[Leftover]:

@@ -62,7 +62,7 @@ def test_the_audit_run_holds_all_and_the_original_only_points_to_it(bench: Bench
     (files,) = [logged["files"] for logged in audit["logged"] if logged["type"] == "spectral-audit"]
     assert annotation.files.items() <= files.items()
     assert [used["name"] + used["version"] for used in audit["used"]] == ["weightsv1"]
-    assert {"m": 1} or audit["config"]["_wandb"]
+    assert {"1": "spectral_edge/step", "6": [3, 2], "7": []} in audit["config"]["_wandb"]["m"]
     marks = {"spectral_edge/started": annotation.mark, "spectral_edge/finished": annotation.mark}
     told = {
         "spectral_edge/status": "ok",
@@ -80,3 +80,195 @@ def test_the_audit_run_holds_all_and_the_original_only_points_to_it(bench: Bench
     assert state is not None
     assert (state.fingerprint, state.settings_hash, state.complete) == ("f" * 16, "s" * 16, True)
     assert state_of_run(connected(), bench.run, "run") is None
+
+
+def test_again_nothing_is_written(bench: Bench) -> None:
+    write(bench, made(10, 20))
+    whole, calls = repr((bench.original, bench.audits)), len(bench.double.calls)
+    assert write(bench, made(10, 20)) == WriteReceipt(0, 0, 0)
+    assert not bench.writes(calls)
+    assert repr((bench.original, bench.audits)) == whole
+
+
+def test_another_annotation_gets_a_run_of_its_own_and_the_earlier_one_is_deleted_with_its_files(bench: Bench) -> None:
+    before = bench.theirs
+    write(bench, made(10, 20))
+    (first,) = bench.audits
+    grown = made(10, 20, 30, fingerprint="g" * 16)
+    assert write(bench, grown).metric_points == 6
+    (second,) = bench.audits
+    assert second != first
+    assert points_of(bench.only_audit) == expected(10, 20, 30)
+    other = replace(made(10, settings="t" * 16, scale=3.0), files=grown.files)
+    write(bench, other)
+    assert points_of(bench.only_audit) == expected(10, scale=3.0)
+    (files,) = [logged["files"] for logged in bench.only_audit["logged"] if logged["type"] == "spectral-audit"]
+    assert other.files.items() <= files.items()
+    home = bench.double.state.project("ent", bench.project)
+    assert home is not None
+    assert len(home.collections["spectral-edge-r1"].living()) == 1
+    assert bench.ours["spectral_edge/audit_run"] in bench.audits
+    assert bench.original["notes"].count("### Spectral edge audit") == 1
+    assert bench.theirs == before
+    state = state_of_run(connected(), bench.run, "child")
+    assert state is not None
+    assert (state.settings_hash, state.complete) == ("t" * 16, True)
+
+
+def test_an_id_that_was_deleted_is_not_used_again(bench: Bench) -> None:
+    ids = []
+    for _ in range(3):
+        write(bench, made(10))
+        ids += bench.audits
+        bench.double.delete_run("ent", bench.project, ids[-1])
+        state = state_of_run(connected(), bench.run, "child")
+        assert state is not None
+        assert not state.complete
+    assert [audit_id.removeprefix(ids[0]) for audit_id in ids] == ["", "-2", "-3"]
+
+
+def test_level_summary_writes_keys_alone_and_takes_what_an_earlier_audit_said_elsewhere(bench: Bench) -> None:
+    before, short = bench.theirs, at_level_summary(made(10))
+    for earlier in (False, True):
+        if earlier:
+            write(bench, made(10))
+        assert write(bench, short) == WriteReceipt(0, 0, 0)
+        assert bench.ours["spectral_edge/finished"] == short.mark
+        assert "spectral_edge/audit_run" not in bench.ours
+        assert (bench.original["tags"], bench.original["notes"]) == (["mine", "b"], NOTES)
+        assert len(bench.audits) == earlier
+        for into in ("child", "run"):
+            state = state_of_run(connected(), bench.run, into)
+            assert state is not None
+            assert state.complete
+    assert bench.theirs == before
+
+
+def test_an_audit_that_failed_has_no_run_of_its_own(bench: Bench) -> None:
+    failed = Annotation(
+        "f" * 16, "s" * 16, {"spectral_edge.status": "failed", "spectral_edge.error": "no"}, "It failed."
+    )
+    write(bench, failed)
+    assert not bench.audits
+    assert bench.ours["spectral_edge/error"] == "no"
+    assert "It failed." in bench.original["notes"]
+    state = state_of_run(connected(), bench.run, "child")
+    assert state is not None
+    assert state.complete
+
+
+@pytest.mark.parametrize("live", ["running", "pending", "preempting"])
+def test_to_a_running_run_nothing_is_written(double: Double, live: str) -> None:
+    bench = Bench.of(double, state=live)
+    whole = repr(bench.original)
+    receipt = write(bench, made(10))
+    (warning,) = receipt.warnings
+    assert "the run is running" in warning
+    assert next(iter(bench.audits)) in warning
+    assert repr(bench.original) == whole
+    assert points_of(bench.only_audit) == expected(10)
+    state = state_of_run(connected(), bench.run, "child")
+    assert state is not None
+    assert state.complete
+    receipt = write(bench, at_level_summary(made(10)))
+    assert "nothing was written" in receipt.warnings[0]
+    assert repr(bench.original) == whole
+    bench.double.state.run("ent", bench.project, "r1").state = "finished"
+    state = state_of_run(connected(), bench.run, "child")
+    assert state is not None
+    assert not state.complete
+    assert write(bench, made(10)) == WriteReceipt(0, 0, 0)
+    assert bench.ours["spectral_edge/audit_run"] in bench.audits
+
+
+def half_written(bench: Bench, state: str) -> str:
+    """What a process leaves that was killed while it wrote: the audit run as it then is."""
+    write(bench, made(10, 20))
+    (audit_id,) = bench.audits
+    left = bench.double.state.run("ent", bench.project, audit_id)
+    left.state = state
+    del left.summary["spectral_edge/finished"], left.history[1:]
+    return audit_id
+
+
+@pytest.mark.parametrize("state", ["running", "failed", "crashed", "killed", "finished"])
+def test_a_half_written_audit_run_is_replaced(bench: Bench, state: str) -> None:
+    left = half_written(bench, state)
+    told = state_of_run(connected(), bench.run, "child")
+    assert told is not None
+    assert not told.complete
+    write(bench, made(10, 20))
+    assert list(bench.audits) == [f"{left}-2"]
+    assert points_of(bench.only_audit) == expected(10, 20)
+    assert bench.ours["spectral_edge/audit_run"] == f"{left}-2"
+
+
+def test_one_that_is_being_written_is_waited_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wandb_audit_run, "PATIENCE", 0.5)
+    left = bench.double.state.run("ent", bench.project, half_written(bench, "running"))
+    whole, signs = repr(bench.original), iter(range(1000))
+
+    def beat() -> None:
+        left.heartbeat_at = f"2026-01-01T00:00:{next(signs):02d}Z"
+        bench.double.on("Runs", beat)
+
+    beat()
+    for act in (lambda: write(bench, made(10, 20)),):
+        with pytest.raises(RunBusyError, match="another process writes an audit") as caught:
+            act()
+        assert caught.value.run == "run"
+    bench.double.heal()
+    assert list(bench.audits) == [left.name]
+    assert repr(bench.original) == whole
+
+
+def test_a_run_that_only_looks_like_an_audit_of_this_one_is_left_alone(bench: Bench) -> None:
+    config = {"spectral_edge": {"audit_of": "another"}}
+    for name, fields in {
+        "user": {"job_type": "spectral-audit", "group": "r1"},
+        "other": {"job_type": "spectral-audit", "group": "r1", "config": config},
+        "train": {"job_type": "train", "group": "r1", "config": {"spectral_edge": {"audit_of": "r1"}}},
+    }.items():
+        bench.double.put_run("ent", bench.project, name, state="running", **fields)
+    for steps in ((10,), (10, 20)):
+        write(bench, made(*steps))
+    assert {"user", "other", "train"} < set(bench.audits)
+    assert len(bench.audits) == 4
+
+
+def test_several_at_once_leave_no_thread_no_file_and_print_nothing(
+    double: Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    benches = [Bench.of(double) for _ in range(4)]
+    connection = connected()
+    write_annotation(connection, benches[0].run, made(1), into="child", replace=False)
+    staging = Path(os.environ["WANDB_DATA_DIR"], "artifacts", "staging")
+    before = len(threading.enumerate()), len(psutil.Process().children())
+    failed: list[BaseException] = []
+
+    def audit(bench: Bench) -> None:
+        try:
+            write_annotation(connection, bench.run, made(10, 20), into="child", replace=False)
+        except BaseException as error:  # noqa: BLE001 - told by the assertion
+            failed.append(error)
+
+    workers = [threading.Thread(target=audit, args=(bench,)) for bench in benches]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not failed
+    assert [points_of(bench.only_audit) for bench in benches] == [expected(10, 20)] * 4
+    ours = [thread.name for thread in threading.enumerate() if "process_request" not in thread.name]
+    assert (len(ours) <= before[0], len(psutil.Process().children())) == (True, before[1])
+    assert not list(tmp_path.iterdir())
+    assert not list(staging.iterdir())
+    assert capfd.readouterr() == ("", "")
+
+
+def test_settings_tell_nothing_of_this_machine(tmp_path: Path) -> None:
+    settings = quiet_settings(tmp_path, mode="online", run_id="x")
+    assert settings.program == "spectral-edge"
+    assert KEYS

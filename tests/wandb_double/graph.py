@@ -100,13 +100,9 @@ def run_query(context: Context, query: str, variables: Mapping[str, object], *, 
         variables: its variables.
         may_write: whether the key in use allows mutations.
     """
-    try:
-        document = parse(query)
-    except GraphQLError as error:
-        return _invalid(query, [error])
-    errors = validate(schema(), document)
-    if errors:
-        return _invalid(query, errors)
+    document = _checked(query)
+    if not isinstance(document, DocumentNode):
+        return _invalid(query, document)
     if is_mutation(document) and not may_write:
         return Result(403, {"data": None, "errors": [{"message": "permission denied"}]})
     # Variables that the request does not declare are sent by the SDK, and left out here as by any server.
@@ -122,6 +118,16 @@ def run_query(context: Context, query: str, variables: Mapping[str, object], *, 
         if not isinstance(cause, RefusedError | FilterError)
     ]
     return Result(refusals[0].status if refusals else 200 if not problems else 400, body, problems)
+
+
+@cache
+def _checked(query: str) -> DocumentNode | list[GraphQLError]:
+    """The request, or what is wrong with it; the same texts come again and again, and the check takes long."""
+    try:
+        document = parse(query)
+    except GraphQLError as error:
+        return [error]
+    return validate(schema(), document) or document
 
 
 def _message(error: GraphQLError) -> dict[str, Any]:

@@ -19,7 +19,9 @@ HOME = f"{ENTITY}/{PROJECT}"
 
 def seed(double: Double) -> None:
     """What is on the server before: a finished training run with checkpoints, a reference, a file, a history."""
-    double.put_run(ENTITY, PROJECT, TRAINED, config={"lr": 0.1}, tags=["baseline"], summary={"loss": 0.1}, notes="first")
+    double.put_run(
+        ENTITY, PROJECT, TRAINED, config={"lr": 0.1}, tags=["baseline"], summary={"loss": 0.1}, notes="first"
+    )
     double.put_history(ENTITY, PROJECT, TRAINED, [{"loss": 1 / (step + 1), "lr": 0.1} for step in range(20)])
     for step in (0, 10):
         files = {"model.safetensors": f"weights {step}".encode()}
@@ -35,7 +37,9 @@ def seed_all(double: Double) -> None:
     """What is on the server after the scenario, nearly."""
     seed(double)
     double.put_run(ENTITY, PROJECT, AUDIT, job_type="spectral-audit", history=[{"spectral_edge/step": 0}])
-    double.put_artifact(ENTITY, PROJECT, AUDIT, f"spectral-edge-{TRAINED}", {"gaps.csv": b"step\n"}, type="spectral-audit")
+    double.put_artifact(
+        ENTITY, PROJECT, AUDIT, f"spectral-edge-{TRAINED}", {"gaps.csv": b"step\n"}, type="spectral-audit"
+    )
 
 
 def listing(api: Any) -> None:
@@ -74,7 +78,7 @@ def artifacts(api: Any, run: Any, folder: Path) -> None:
     list(api.artifacts("model", f"{HOME}/model"))
     artifact = api.artifact(f"{HOME}/model:v1")
     artifact.download(root=str(folder / "whole"))
-    artifact.get_entry("model.safetensors").download(root=str(folder / "entry"))
+    api.artifact(f"{HOME}/model:v0").get_entry("model.safetensors").download(root=str(folder / "entry"))
     list(artifact.files())
     assert artifact.logged_by().id == TRAINED
     assert api.artifact_exists(f"{HOME}/model:latest")
@@ -87,7 +91,7 @@ def files(run: Any, folder: Path) -> None:
     run.file("checkpoint.pt").download(root=str(folder / "files"))
 
 
-def annotations(api: Any, run: Any, folder: Path) -> None:
+def annotated(api: Any, run: Any, folder: Path) -> None:
     """Summary, tags, notes and files of the original run."""
     run.summary.update({"spectral_edge/status": "ok"})
     fresh = api.run(f"{HOME}/{TRAINED}")
@@ -157,7 +161,6 @@ def _init(wandb: Any, folder: Path, **how: object) -> Any:
     )
 
 
-
 def run_all(folder: Path) -> None:
     """Do everything once.
 
@@ -172,7 +175,7 @@ def run_all(folder: Path) -> None:
     history(run)
     artifacts(api, run, folder)
     files(run, folder)
-    annotations(api, run, folder)
+    annotated(api, run, folder)
     audit_run(wandb, api, folder)
     resumed(wandb, folder)
     taken_back(api)

@@ -7,7 +7,7 @@ import gzip
 import json
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 from . import artifact_mutations, artifacts, histories, mutations  # noqa: F401  (they register their resolvers)
 from .faults import Cut, Faults, Hang, Lost, Reply
-from .graph import Context, operation_name
+from .graph import Context, Result, operation_name, run_query
 from .routes import Request, serve
 from .state import State
 
@@ -89,6 +89,12 @@ class Server(Faults):
     def operations(self) -> list[str]:
         """Names of the GraphQL operations and streams that came, in order."""
         return [call.operation for call in self.calls if call.operation is not None]
+
+    def execute(self, query: str, variables: Mapping[str, object]) -> Result:
+        """Execute a request without HTTP, with a key that may write."""
+        result = run_query(self.context, query, variables, may_write=True)
+        self.problems += result.problems
+        return result
 
     def handle(self, request: Request) -> tuple[Reply, int | None]:
         """Serve a request: the answer, and after how many bytes of it to cut the connection (None: never)."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
-import json
 import os
 import shlex
 import shutil
@@ -40,13 +39,13 @@ from integrations.wandb_results import (
     PREFIX,
     STARTED,
     STEP,
-    _media,
-    _table,
+    media_of,
     quiet_settings,
     refuse_others_context,
     rows_of,
     silence,
     summary_of,
+    table_of,
 )
 from integrations.wandb_run_log import RunLog, read_run
 from integrations.wandb_runs import AUDIT_JOB, AUDIT_OF
@@ -59,7 +58,6 @@ _MADE: Final = "spectral-"
 """How the ids of runs that hold annotations begin."""
 _HIDDEN: Final = ".spectral_edge-"
 """How the names of folders begin that are being written, or deleted."""
-_POINTS: Final = f"{PREFIX}points"
 _FILES: Final = OUR_NAME
 """Where the files of an annotation are, among those of the run that holds it."""
 
@@ -199,9 +197,8 @@ def _is_whole(log: Path, annotation: Annotation) -> bool:
     except (FileNotFoundError, UnreadableLogError):
         return False
     marks = (written.summary.get(STARTED), written.summary.get(FINISHED))
-    rows = rows_of(annotation)
-    points = sum(len(places) for name, (places, _) in written.history.columns.items() if name.startswith(PREFIX))
-    is_all = marks == (annotation.mark, annotation.mark) and points == len(rows) + sum(map(len, rows.values()))
+    steps, _ = written.history.columns.get(STEP, ((), ()))
+    is_all = marks == (annotation.mark, annotation.mark) and len(steps) == len(rows_of(annotation))
     return is_all and written.exit_code == 0 and not written.damage
 
 
@@ -219,29 +216,11 @@ def _log(opened: wandb.Run, annotation: Annotation, media: Path) -> None:
         (home / name).write_bytes(content)
         (media / name).write_bytes(content)
         opened.save(str(home / name), base_path=opened.dir, policy="end")
-    shown = {**_media(annotation, media, None), **_points_file(opened, annotation)}
+    shown = {**media_of(annotation, media), **table_of(opened, annotation)}
     if shown:
         opened.log(shown)
     opened.summary.update(summary_of(annotation))
     opened.summary[FINISHED] = annotation.mark
-
-
-def _points_file(opened: wandb.Run, annotation: Annotation) -> dict[str, object]:
-    """The table of the points, as a media file of the run with what a row of the history says of one.
-
-    The SDK would log a `wandb.Table` as an artifact too, whose only file lies in its data directory.
-    """
-    table = _table(annotation)
-    if table is None:
-        return {}
-    content = json.dumps({"columns": table.columns, "data": table.data}).encode()
-    digest = hashlib.sha256(content).hexdigest()
-    path = Path(opened.dir, "media", "table", OUR_NAME, f"points_{digest[:20]}.table.json")
-    path.parent.mkdir(parents=True)
-    path.write_bytes(content)
-    opened.save(str(path), base_path=opened.dir, policy="end")
-    told = {"sha256": digest, "size": len(content), "ncols": len(table.columns), "nrows": len(table.data)}
-    return {_POINTS: {"_type": "table-file", "path": path.relative_to(opened.dir).as_posix(), **told}}
 
 
 @contextmanager

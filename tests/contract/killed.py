@@ -21,6 +21,7 @@ _WRITING_FILES = (
     "mlflow_tags.py",
     "folder_annotations.py",
     "folder_retract.py",
+    "wandb_offline_annotations.py",
 )
 _WRITING_FUNCTIONS = (
     "_write",
@@ -40,6 +41,12 @@ _WRITING_FUNCTIONS = (
     "delete",
     "retract_folder",
     "_delete",
+    "write_beside",
+    "_written",
+    "_log",
+    "_put",
+    "_delete_unsynced",
+    "take_back_beside",
 )
 _MLFLOW_CALLS = (
     "log_batch",

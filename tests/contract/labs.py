@@ -127,6 +127,10 @@ class Lab(ABC):
     def note(self, handle: str) -> str:
         """The run's note, whole."""
 
+    def unusual(self, warnings: Sequence[str]) -> list[str]:
+        """Those of a receipt's warnings that not every annotation brings with it."""
+        return list(warnings)
+
     def run(self, project: Selection, name: str = "run") -> TrackedRun:
         """The run called `name`, through a fresh tracker."""
         return next(run for run in self.tracker.runs(project) if run.key.run_name == name)

@@ -8,7 +8,7 @@ import json
 import shutil
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,6 @@ class WandbOfflineLab(Lab):
     """`wandb-offline:PATH`; a handle is the path of a run's folder. Checkpoints are given to `run.save`."""
 
     doubles_points = False
-    says_how_to_upload = True
 
     _numbers = itertools.count(1)
 
@@ -88,9 +87,13 @@ class WandbOfflineLab(Lab):
     def delete(self, handle: str) -> None:
         shutil.rmtree(handle)
 
+    def unusual(self, warnings: Sequence[str]) -> list[str]:
+        return [warning for warning in warnings if "wandb sync" not in warning]
+
     def theirs(self, handle: str) -> Any:
         folder = Path(handle)
-        files = (path for path in folder.rglob("*") if path.is_file())
+        # The logger of the SDK in the process that logged the run, which is this one, writes on in `logs`.
+        files = (path for path in folder.rglob("*") if path.is_file() and path.parent.name != "logs")
         return (
             sorted((str(path), path.stat().st_mtime_ns, _digest(path)) for path in files),
             folder.stat().st_mtime_ns,

@@ -13,58 +13,28 @@ import os
 import shlex
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-import wandb
-
 from integrations.file_errors import file_errors
-from integrations.tracker import (
-    OUR_NAME,
-    Annotation,
-    AnnotationState,
-    Leftover,
-    RetractReceipt,
-    WriteReceipt,
-)
-from integrations.wandb_audit_run import ended
-from integrations.wandb_errors import FOREIGN
+from integrations.tracker import OUR_NAME, Annotation, AnnotationState, Leftover, RetractReceipt, WriteReceipt
 from integrations.wandb_folders import RunFolder, annotations_beside
 from integrations.wandb_log import UnreadableLogError
-from integrations.wandb_results import (
-    FINISHED,
-    PREFIX,
-    STARTED,
-    STEP,
-    media_of,
-    quiet_settings,
-    refuse_others_context,
-    rows_of,
-    silence,
-    summary_of,
-    table_of,
-)
+from integrations.wandb_offline_run import MADE, written_run
+from integrations.wandb_results import FINISHED, STARTED
 from integrations.wandb_run_log import RunLog, read_run
-from integrations.wandb_runs import AUDIT_JOB, AUDIT_OF
-from spectral_edge.errors import RunBusyError, TrackerUnavailableError
+from spectral_edge.errors import RunBusyError
 
-PATIENCE: Final = 60.0
-"""Seconds that the SDK's process is given to write what it was sent."""
-_PAUSE: Final = 0.01
-_MADE: Final = "spectral-"
-"""How the ids of runs that hold annotations begin."""
 _HIDDEN: Final = ".spectral_edge-"
 """How the names of folders begin that are being written, or deleted."""
-_FILES: Final = OUR_NAME
-"""Where the files of an annotation are, among those of the run that holds it."""
+_UPLOADED: Final = "it was uploaded: delete the run in W&B first, then the folder."
 
 
 def state_beside(folders: Sequence[RunFolder]) -> AnnotationState | None:
     """What the newest annotation of the run in `folders` says of itself; None when there is none."""
-    marks = [marks for found in annotations_beside(folders, _MADE) if (marks := _marks(found)) != (None, None)]
+    marks = [marks for found in annotations_beside(folders, MADE) if (marks := _marks(found)) != (None, None)]
     return AnnotationState.of_marks(*marks[-1]) if marks else None
 
 
@@ -81,13 +51,13 @@ def write_beside(folders: Sequence[RunFolder], log: RunLog, annotation: Annotati
     home = folders[0].path.parent
     with file_errors(run=run, file=str(home)), _alone(folders[0].path, run):
         _sweep(home, log.run_id)
-        earlier = annotations_beside(folders, _MADE)
+        earlier = annotations_beside(folders, MADE)
         current = [found for found in earlier if _marks(found) == (annotation.mark, annotation.mark)]
         if current:
             _delete_unsynced([found for found in earlier if found not in current[-1:]])
             return WriteReceipt(0, 0, 0)
         with _scratch(home, log.run_id) as scratch:
-            made = _written(scratch, log, annotation, run)
+            made = written_run(scratch, log, annotation, run)
             size = sum(path.stat().st_size for path in made.rglob("*") if path.is_file())
             _put(made, home)
         _delete_unsynced(earlier)
@@ -105,9 +75,9 @@ def take_back_beside(folders: Sequence[RunFolder], *, run: str, dry_run: bool) -
     """
     home = folders[0].path.parent
     with file_errors(run=run, file=str(home)), _alone(folders[0].path, run):
-        found = annotations_beside(folders, _MADE)
+        found = annotations_beside(folders, MADE)
         ours = [each for each in found if not each.is_synced]
-        files = sorted({path.name for each in ours for path in (each.path / "files" / _FILES).glob("*")})
+        files = sorted({path.name for each in ours for path in (each.path / "files" / OUR_NAME).glob("*")})
         if not dry_run:
             _delete_unsynced(ours)
             _sweep(home, folders[0].run_id)
@@ -117,9 +87,6 @@ def take_back_beside(folders: Sequence[RunFolder], *, run: str, dry_run: bool) -
         child_runs=tuple(each.run_id for each in ours),
         leftovers=tuple(Leftover(f"run {each.run_id} and its folder {each.path}", _UPLOADED) for each in uploaded),
     )
-
-
-_UPLOADED: Final = "it was uploaded: delete the run in W&B first, then the folder."
 
 
 def _said(folders: Sequence[RunFolder], made: Path, earlier: Sequence[RunFolder]) -> Iterator[str]:
@@ -141,86 +108,6 @@ def _marks(folder: RunFolder) -> tuple[str | None, str | None]:
     ours = summary.get(STARTED), summary.get(FINISHED)
     started, finished = (mark if isinstance(mark, str) else None for mark in ours)
     return started, finished
-
-
-def _written(scratch: Path, log: RunLog, annotation: Annotation, run: str) -> Path:
-    """The folder of an offline run below `scratch` that holds all of `annotation`."""
-    made_id = f"{_MADE}{hashlib.sha256(f'{log.run_id} {annotation.mark}'.encode()).hexdigest()[:16]}"
-    silence()
-    refuse_others_context()
-    settings = quiet_settings(
-        scratch,
-        mode="offline",
-        entity=log.entity or None,
-        project=log.project or None,
-        run_id=made_id,
-        run_name=f"spectral-edge {run}"[:128],
-        run_group=log.run_id,
-        run_job_type=AUDIT_JOB,
-        run_tags=("spectral-edge",),
-        run_notes=annotation.note,
-    )
-    ours = {AUDIT_OF: log.run_id, "fingerprint": annotation.fingerprint, "settings_hash": annotation.settings_hash}
-    try:
-        opened = wandb.init(config={OUR_NAME: ours}, settings=settings)
-        folder = Path(opened.dir).parent
-        with ended(opened):
-            _log(opened, annotation, scratch / "media")
-    except FOREIGN as error:
-        if isinstance(error, ValueError | OSError):
-            raise
-        raise TrackerUnavailableError(f"wandb could not write the annotation: {error}.", run=run) from error
-    for name in ("logs", "tmp"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    _verify(folder / f"run-{made_id}.wandb", annotation, run)
-    return folder
-
-
-def _verify(log: Path, annotation: Annotation, run: str) -> None:
-    """Wait until the log holds all of it: `finish` returns before, and the SDK tells of no write that failed."""
-    deadline = time.monotonic() + PATIENCE
-    while not _is_whole(log, annotation):
-        if time.monotonic() > deadline:
-            raise TrackerUnavailableError(
-                "wandb has not written all of the annotation.",
-                run=run,
-                file=str(log),
-                left_behind="nothing",
-                next_step="look for room on the disk, and run the same command again.",
-            )
-        time.sleep(_PAUSE)
-
-
-def _is_whole(log: Path, annotation: Annotation) -> bool:
-    try:
-        written = read_run([log])
-    except (FileNotFoundError, UnreadableLogError):
-        return False
-    marks = (written.summary.get(STARTED), written.summary.get(FINISHED))
-    steps, _ = written.history.columns.get(STEP, ((), ()))
-    is_all = marks == (annotation.mark, annotation.mark) and len(steps) == len(rows_of(annotation))
-    return is_all and written.exit_code == 0 and not written.damage
-
-
-def _log(opened: wandb.Run, annotation: Annotation, media: Path) -> None:
-    """Log `annotation` to an open offline run: all that it holds lies in the run's own folder."""
-    opened.summary[STARTED] = annotation.mark
-    opened.define_metric(STEP, hidden=True)
-    opened.define_metric(f"{PREFIX}*", step_metric=STEP, step_sync=False)
-    for step, row in rows_of(annotation).items():
-        opened.log({STEP: step, **row})
-    home = Path(opened.dir, _FILES)
-    media.mkdir()
-    for name, content in annotation.files.items():
-        home.mkdir(exist_ok=True)
-        (home / name).write_bytes(content)
-        (media / name).write_bytes(content)
-        opened.save(str(home / name), base_path=opened.dir, policy="end")
-    shown = {**media_of(annotation, media), **table_of(opened, annotation)}
-    if shown:
-        opened.log(shown)
-    opened.summary.update(summary_of(annotation))
-    opened.summary[FINISHED] = annotation.mark
 
 
 @contextmanager

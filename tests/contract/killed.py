@@ -22,6 +22,7 @@ _WRITING_FILES = (
     "folder_annotations.py",
     "folder_retract.py",
     "wandb_offline_annotations.py",
+    "wandb_offline_run.py",
 )
 _WRITING_FUNCTIONS = (
     "_write",
@@ -42,7 +43,7 @@ _WRITING_FUNCTIONS = (
     "retract_folder",
     "_delete",
     "write_beside",
-    "_written",
+    "written_run",
     "_log",
     "_put",
     "_delete_unsynced",

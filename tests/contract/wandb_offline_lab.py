@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import re
 import shutil
 import struct
 import time
@@ -22,6 +23,7 @@ from integrations.wandb_offline import WandbOfflineTracker
 
 _NOT_IN_PROJECT_NAMES = str.maketrans(dict.fromkeys("/\\#?%:", "_"))
 _LONGEST_NAME = 100
+_OURS = re.compile(r"-spectral-|^\.spectral_edge-")
 _NO_TAGS = {"started", "finished", "step"}
 
 
@@ -98,7 +100,11 @@ class WandbOfflineLab(Lab):
             sorted((str(path), path.stat().st_mtime_ns, _digest(path)) for path in files),
             folder.stat().st_mtime_ns,
             (folder.parent / "latest-run").readlink(),
-            sorted(path.name for path in folder.parent.iterdir() if "-spectral-" not in path.name),
+            sorted(
+                path.name
+                for path in folder.parent.iterdir()
+                if not re.search(r"-spectral-|^\.spectral_edge-", path.name)
+            ),
         )
 
     def points(self, handle: str) -> dict[str, list[tuple[int, float]]]:
@@ -112,7 +118,9 @@ class WandbOfflineLab(Lab):
 
     def files(self, handle: str) -> dict[str, bytes]:
         places = (folder / "files" / "spectral_edge" for folder in annotation_folders(handle))
-        return {path.name: path.read_bytes() for place in places for path in place.glob("*")}
+        hidden = Path(handle).parent.glob(".spectral_edge-*")
+        left = {f"{path}.tmp": path.read_bytes() for place in hidden for path in place.rglob("*") if path.is_file()}
+        return {path.name: path.read_bytes() for place in places for path in place.glob("*")} | left
 
     def tags(self, handle: str) -> dict[str, str]:
         told: dict[str, Any] = {}

@@ -9,18 +9,24 @@ from typing import Final
 import wandb
 
 from integrations.tracker import (
+    Annotation,
+    AnnotationState,
     Capabilities,
     CheckpointListing,
     CheckpointRef,
     Into,
+    RetractReceipt,
     Selection,
     TrackedRun,
+    WriteReceipt,
 )
+from integrations.wandb_annotations import state_of_run, write_annotation
 from integrations.wandb_connection import WandbConnection
 from integrations.wandb_fetch import fetch_checkpoint
 from integrations.wandb_history import metric_names, metric_series
 from integrations.wandb_listing import list_checkpoints
 from integrations.wandb_manifest import Manifests
+from integrations.wandb_retract import retract_run
 from integrations.wandb_runs import selected_runs
 from spectral_edge.series import MetricSeries
 
@@ -74,6 +80,18 @@ class WandbTracker:
     def metric_series(self, run: TrackedRun, name: str) -> MetricSeries:
         """The complete history of metric `name`, by the metric that the run counts its steps with."""
         return metric_series(self._connection, self._run(run), name)
+
+    def annotation_state(self, run: TrackedRun) -> AnnotationState | None:
+        """What the run's summary, or its audit run, says of an earlier annotation, read fresh."""
+        return state_of_run(self._connection, run, self._into)
+
+    def annotate(self, run: TrackedRun, annotation: Annotation, *, replace: bool = False) -> WriteReceipt:
+        """Write `annotation` beside the run, or into it; see `Tracker.annotate`."""
+        return write_annotation(self._connection, run, annotation, into=self._into, replace=replace)
+
+    def retract(self, run: TrackedRun, *, dry_run: bool = False) -> RetractReceipt:
+        """Delete audit runs, and take back summary keys, tags and the section of the notes; see `Tracker.retract`."""
+        return retract_run(self._connection, run, dry_run=dry_run)
 
     def _run(self, run: TrackedRun) -> wandb.apis.public.Run:
         return self._connection.run(run.key.project, run.key.run_id, run.key.run_name)

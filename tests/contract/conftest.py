@@ -56,6 +56,7 @@ def _variables(wanted: Mapping[str, str]) -> Iterator[None]:
 def _short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     """A lease that a killed process left behind is taken over soon."""
     monkeypatch.setattr("integrations.mlflow_lease.SILENCE", 0.5)
+    monkeypatch.setattr("integrations.wandb_audit_run.SILENCE", 0.5)
 
 
 @pytest.fixture(scope="session")

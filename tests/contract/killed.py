@@ -23,6 +23,11 @@ _WRITING_FILES = (
     "folder_retract.py",
     "wandb_offline_annotations.py",
     "wandb_offline_run.py",
+    "wandb_annotations.py",
+    "wandb_audit_run.py",
+    "wandb_page.py",
+    "wandb_results.py",
+    "wandb_retract.py",
 )
 _WRITING_FUNCTIONS = (
     "_write",
@@ -48,6 +53,13 @@ _WRITING_FUNCTIONS = (
     "_put",
     "_delete_unsynced",
     "take_back_beside",
+    "_claimed",
+    "log_results",
+    "_log_files",
+    "put_on_page",
+    "_send",
+    "_delete_superseded",
+    "delete_audit_run",
 )
 _MLFLOW_CALLS = (
     "log_batch",

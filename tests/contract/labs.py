@@ -72,6 +72,8 @@ class Lab(ABC):
 
     doubles_points: bool
     """Whether the tracker keeps two points of one metric at one step."""
+    keeps_files_apart = False
+    """Whether our files lie where none of the user's can."""
 
     def __init__(self, scratch: Path) -> None:
         self.scratch = scratch
@@ -101,7 +103,7 @@ class Lab(ABC):
 
     @abstractmethod
     def put_file(self, handle: str, name: str, content: bytes) -> None:
-        """Give the run one more file, beside its checkpoints."""
+        """Give the run a file; `name` may have folders."""
 
     @abstractmethod
     def delete(self, handle: str) -> None:
@@ -130,6 +132,10 @@ class Lab(ABC):
     def unusual(self, warnings: Sequence[str]) -> list[str]:
         """Those of a receipt's warnings that not every annotation brings with it."""
         return list(warnings)
+
+    @abstractmethod
+    def has_a_place_for_files(self, handle: str) -> bool:
+        """Whether the place is there that our files lie in."""
 
     def run(self, project: Selection, name: str = "run") -> TrackedRun:
         """The run called `name`, through a fresh tracker."""
@@ -171,7 +177,9 @@ class FolderLab(Lab):
         return str(folder)
 
     def put_file(self, handle: str, name: str, content: bytes) -> None:
-        Path(handle, name).write_bytes(content)
+        path = Path(handle, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
 
     def delete(self, handle: str) -> None:
         shutil.rmtree(handle)
@@ -198,6 +206,9 @@ class FolderLab(Lab):
 
     def note(self, handle: str) -> str:
         return self.files(handle).get("note.md", b"").decode()
+
+    def has_a_place_for_files(self, handle: str) -> bool:
+        return Path(handle, "spectral_edge").exists()
 
 
 class MlflowLab(Lab):
@@ -246,9 +257,9 @@ class MlflowLab(Lab):
         return run_id
 
     def put_file(self, handle: str, name: str, content: bytes) -> None:
-        path = self.scratch / name
+        path = self.scratch / Path(name).name
         path.write_bytes(content)
-        self.client.log_artifact(handle, str(path), "checkpoints")
+        self.client.log_artifact(handle, str(path), str(Path(name).parent) if "/" in name else None)
         path.unlink()
 
     def delete(self, handle: str) -> None:
@@ -284,6 +295,9 @@ class MlflowLab(Lab):
 
     def note(self, handle: str) -> str:
         return self.client.get_run(handle).data.tags.get(NOTE_TAG, "")
+
+    def has_a_place_for_files(self, handle: str) -> bool:
+        return "spectral_edge" in [entry.path for entry in self.client.list_artifacts(handle)]
 
     def _theirs_below(self, handle: str, path: str | None) -> list[tuple[str, int | None]]:
         found: list[tuple[str, int | None]] = []

@@ -7,7 +7,7 @@ from typing import Any
 
 import killed
 import pytest
-from labs import NOTE_TAG, FolderLab, Lab, Logged, MlflowLab, trained
+from labs import NOTE_TAG, Lab, Logged, MlflowLab, trained
 from mlflow.entities import Metric
 from servers import S3_CREDENTIALS
 from test_tracker_annotate import KEYS, logged_run, made, values
@@ -30,10 +30,7 @@ def is_gone(lab: Lab, handle: str, note: str, before: Any) -> None:
     assert not lab.tags(handle)
     assert lab.note(handle) == note
     assert lab.theirs(handle) == before
-    if isinstance(lab, FolderLab):
-        assert not Path(handle, "spectral_edge").exists()
-    elif isinstance(lab, MlflowLab):
-        assert "spectral_edge" not in [entry.path for entry in lab.client.list_artifacts(handle)]
+    assert not lab.has_a_place_for_files(handle)
 
 
 def test_all_that_can_be_taken_back_is_and_what_stays_is_listed(lab: Lab) -> None:
@@ -87,21 +84,15 @@ def test_a_run_whose_names_are_like_ours_keeps_them(lab: Lab) -> None:
     project = lab.project()
     tags = {"spectral_edge": "mine", "spectral_edgy.x": "mine", "my.spectral_edge.x": "mine", NOTE_TAG: "mine"}
     handle = lab.log(project, Logged("run", trained(1), {"spectral_edges": [(1, 2.0)]}, {}, tags))
-    path = lab.scratch / "gaps.parquet"
-    path.write_bytes(b"mine")
-    if isinstance(lab, MlflowLab):
-        for folder in (None, "spectral_edge2", "spectral_edge", "deep/spectral_edge"):
-            lab.client.log_artifact(handle, str(path), folder)
-        path = path.rename(path.with_name("notes.txt"))
-        lab.client.log_artifact(handle, str(path), "spectral_edge")
-    elif isinstance(lab, FolderLab):
-        for folder in ("spectral_edge2", "spectral_edge"):
-            Path(handle, folder).mkdir()
-            Path(handle, folder, "gaps.parquet").write_bytes(b"mine")
-            Path(handle, folder, "notes.txt").write_bytes(b"mine")
+    for folder in ("", "spectral_edge2/", "spectral_edge/", "deep/spectral_edge/"):
+        lab.put_file(handle, f"{folder}gaps.parquet", b"mine")
+    lab.put_file(handle, "spectral_edge/notes.txt", b"mine")
     before, run = lab.theirs(handle), lab.run(project)
     receipt = lab.tracker.retract(run)
-    if isinstance(lab, FolderLab | MlflowLab):
+    if lab.keeps_files_apart:
+        assert receipt == RetractReceipt()
+        assert lab.files(handle) == {}
+    else:
         assert receipt.files == ("gaps.parquet",)  # in our folder, a file of this name is ours
         assert receipt.foreign_files == ("notes.txt",)
         assert lab.files(handle) == {"notes.txt": b"mine"}

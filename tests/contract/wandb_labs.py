@@ -29,6 +29,7 @@ class WandbLab(Lab):
     """`wandb:ENTITY/PROJECT`; a handle is a run's path, ENTITY/PROJECT/ID."""
 
     doubles_points = False
+    keeps_files_apart = True
 
     _numbers = itertools.count(1)
 
@@ -101,21 +102,31 @@ class WandbLab(Lab):
     def files(self, handle: str) -> dict[str, bytes]:
         collection = self._run(handle).project.collections.get(f"spectral-edge-{handle.rpartition('/')[2]}")
         living = collection.living() if collection else []
-        return {name: data for version in living[-1:] for name, data in version.blobs.items() if "table" not in name}
+        return {name: self._anew(handle, data) for version in living[-1:] for name, data in version.blobs.items()}
 
     def tags(self, handle: str) -> dict[str, str]:
         run = self._run(handle)
         told = {f"spectral_edge.{key.removeprefix(OURS)}": str(run.summary[key]) for key in _ours(run.summary)}
+        told = {key: self._anew(handle, text.encode()).decode() for key, text in told.items()}
         return told | {tag: "true" for tag in run.tags if tag.startswith("spectral_edge.")}
 
     def note(self, handle: str) -> str:
         return self._run(handle).notes or ""
+
+    def has_a_place_for_files(self, handle: str) -> bool:
+        return bool(self.audit_runs(handle) or self.files(handle))
 
     def audit_runs(self, handle: str) -> list[Run]:
         """The runs that hold audits of the run."""
         audited = handle.rpartition("/")[2]
         runs = self._run(handle).project.runs.values()
         return [run for run in runs if run.job_type == JOB and run.group == audited]
+
+    def _anew(self, handle: str, text: bytes) -> bytes:
+        """`text` without the id of the audit run: W&B gives none twice, also when the run has been deleted."""
+        for made in self.audit_runs(handle):
+            text = text.replace(made.name.encode(), b"audit-run")
+        return text
 
     def _run(self, handle: str) -> Run:
         return self.double.state.run(*handle.split("/"))

@@ -31,6 +31,7 @@ class WandbOfflineLab(Lab):
     """`wandb-offline:PATH`; a handle is the path of a run's folder. Checkpoints are given to `run.save`."""
 
     doubles_points = False
+    keeps_files_apart = True
 
     _numbers = itertools.count(1)
 
@@ -84,10 +85,15 @@ class WandbOfflineLab(Lab):
         return str(folder)
 
     def put_file(self, handle: str, name: str, content: bytes) -> None:
-        Path(handle, "files", name).write_bytes(content)
+        path = Path(handle, "files", name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
 
     def delete(self, handle: str) -> None:
         shutil.rmtree(handle)
+
+    def has_a_place_for_files(self, handle: str) -> bool:
+        return bool(annotation_folders(handle))
 
     def unusual(self, warnings: Sequence[str]) -> list[str]:
         return [warning for warning in warnings if "wandb sync" not in warning]

@@ -53,6 +53,9 @@ _WRITING_FUNCTIONS = (
     "_put",
     "_delete_unsynced",
     "take_back_beside",
+    "write_annotation",
+    "_write_beside",
+    "write_audit_run",
     "_claimed",
     "log_results",
     "_log_files",
@@ -89,6 +92,7 @@ def _killed(
     tracker: Tracker, run: TrackedRun, work: Callable[[], object], kill_at: int, counted: Queue[int] | None
 ) -> None:
     os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"  # the fork server may be older than the variables of this session
+    os.environ.pop("WANDB_SERVICE", None)  # a service process of its own, which ends soon after this one
     tracker.annotation_state(run)  # opens the store, which takes seconds when each of its calls is traced
     seen = 0
 

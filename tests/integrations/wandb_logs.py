@@ -6,9 +6,13 @@ import json
 import struct
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from wandb.proto import wandb_internal_pb2
+
+from integrations.tracker import Selection, TrackedRun
+from integrations.wandb_offline import WandbOfflineTracker
 
 BLOCK = 32768
 HEADER = b":W&B" + struct.pack("<HB", 0xBEE1, 0)
@@ -110,3 +114,12 @@ def exit_with(code: int, runtime: int = 60) -> tuple[Any, Any]:
 def log_of(*records: Any) -> bytes:
     """A log that holds `records`."""
     return framed(record.SerializeToString() for record in records)[0]
+
+
+def found(place: Path, project: str) -> TrackedRun:
+    """The one run in `place` of that project, or of that id."""
+    runs = [
+        run for run in WandbOfflineTracker().runs(Selection(str(place))) if project in (run.key.project, run.key.run_id)
+    ]
+    assert len(runs) == 1
+    return runs[0]

@@ -40,9 +40,8 @@ def put_run(double: Double, name: str, *, seed: int, state: str = "finished") ->
         "_wandb": {"t": {"1": []}, "m": [{"1": "trainer/step"}, {"2": "*", "5": 1}]},
     }
     summary = {**rows[-1], "nested": {"a": 1}}
-    double.put_run(
-        ENTITY, PROJECT, name, state=state, display_name=f"{name} run", config=config, summary=summary, history=rows
-    )
+    told = {"display_name": f"{name} run", "notes": "Mine."}
+    double.put_run(ENTITY, PROJECT, name, state=state, config=config, summary=summary, history=rows, **told)
     for step, weights in zip(steps, random_walk(CHECKPOINTS, seed=seed), strict=True):
         files = {"model.safetensors": save(weights)}
         double.put_artifact(ENTITY, PROJECT, name, f"model-{name}", files, metadata={"step": step})

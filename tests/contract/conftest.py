@@ -15,8 +15,9 @@ from labs import FolderLab, Lab, MlflowLab
 from servers import S3_CREDENTIALS, mlflow_server, postgres, s3
 from wandb_double import Double, wandb_environment
 from wandb_labs import WandbLab
+from wandb_offline_lab import WandbOfflineLab
 
-LABS = ("folder", "mlflow-sqlite", "mlflow-file", "mlflow-server", "wandb")
+LABS = ("folder", "mlflow-sqlite", "mlflow-file", "mlflow-server", "wandb", "wandb-offline")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -112,7 +113,8 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def forks() -> Any:
     """Processes forked from a clean one that has imported what they need."""
     context = multiprocessing.get_context("forkserver")
-    ours = ["killed", "at_once", *(f"integrations.{kind}_tracker" for kind in ("mlflow", "folder", "wandb"))]
+    trackers = ["mlflow_tracker", "folder_tracker", "wandb_tracker", "wandb_offline"]
+    ours = ["killed", "at_once", *(f"integrations.{name}" for name in trackers)]
     mlflows = ["mlflow.store.tracking.sqlalchemy_store", "alembic.command"]
     # What wandb imports when something is first logged, which takes seconds, and many where each call is traced.
     wandbs = ["_generated.fragments", "_generated.operations", "_internal_artifact", "_models.pagination"]
@@ -130,6 +132,8 @@ def make_lab(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], 
             return FolderLab(tmp_path)
         if name == "wandb":
             return WandbLab(tmp_path, request.getfixturevalue("double"))
+        if name == "wandb-offline":
+            return WandbOfflineLab(tmp_path)
         if name == "mlflow-server":
             return MlflowLab(tmp_path, request.getfixturevalue("server"))
         if name == "mlflow-file":

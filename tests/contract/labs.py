@@ -129,6 +129,10 @@ class Lab(ABC):
     def note(self, handle: str) -> str:
         """The run's note, whole."""
 
+    def unusual(self, warnings: Sequence[str]) -> list[str]:
+        """Those of a receipt's warnings that not every annotation brings with it."""
+        return list(warnings)
+
     @abstractmethod
     def has_a_place_for_files(self, handle: str) -> bool:
         """Whether the place is there that our files lie in."""

@@ -93,8 +93,11 @@ LAYOUTS: Mapping[Log, tuple[str, str]] = {
 """How the runs below are logged, what their series are called, and where the steps come from."""
 
 
-def started(project: str, name: str) -> wandb.Run:
-    settings = wandb.Settings(console="off", silent=True, x_disable_stats=True, x_disable_meta=True, disable_git=True)
+def started(double: Double, project: str, name: str) -> wandb.Run:
+    """A run as in a script; the server is named, since wandb remembers the first of this process."""
+    server = {"base_url": double.url, "api_key": double.key}
+    quiet = {"console": "off", "silent": True, "x_disable_stats": True, "x_disable_meta": True, "disable_git": True}
+    settings = wandb.Settings(**server, **quiet)
     return wandb.init(entity=ENTITY, project=project, name=name, reinit="create_new", settings=settings)
 
 
@@ -104,7 +107,7 @@ def logged(double: Double, tmp_path_factory: pytest.TempPathFactory) -> str:
     project = f"layouts-{time.monotonic_ns()}"
     double.put_project(ENTITY, project)
     for log in LAYOUTS:
-        with started(project, log.__name__) as run:
+        with started(double, project, log.__name__) as run:
             for step in STEPS:
                 log(run, step, tmp_path_factory.mktemp(log.__name__))
     return f"{ENTITY}/{project}"

@@ -13,7 +13,7 @@ from integrations.download import Answer, Wanted
 from integrations.download_digest import Digest, digest_of_object, is_of_parts
 from integrations.download_http import REPLACED, broken_connections
 from integrations.download_streams import BLOCK
-from integrations.mlflow_errors import kind_of_status
+from integrations.http_errors import kind_of_status
 from integrations.s3_client import owner_options
 from spectral_edge.errors import AccessDeniedError, SpectralEdgeError
 

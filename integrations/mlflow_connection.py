@@ -21,7 +21,8 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 from sqlalchemy.engine import make_url
 
-from integrations.mlflow_errors import mlflow_errors, without_secrets
+from integrations.http_errors import without_secrets
+from integrations.mlflow_errors import mlflow_errors
 from integrations.mlflow_http import set_defaults
 from integrations.tracker import OUR_NAME
 from spectral_edge.checkpoints import DCP_METADATA

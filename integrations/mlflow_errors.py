@@ -6,7 +6,6 @@ becomes one error of spectral_edge.errors. Passwords in tracking URIs and signat
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
 from integrations.file_errors import from_os_error, no_room, says_no_room
+from integrations.http_errors import kind_of_status, without_secrets
 from spectral_edge.errors import (
     AccessDeniedError,
     NotFoundError,
@@ -102,25 +102,6 @@ _TELLING: Final[tuple[tuple[str, type[SpectralEdgeError], str | None], ...]] = (
 )
 
 
-_SECRET_VARIABLES: Final = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD", "AWS_SECRET_ACCESS_KEY")
-_SHORTEST_SECRET: Final = 6  # shorter ones are parts of ordinary words
-
-
-def without_secrets(text: str, password: str = "") -> str:
-    """`text` without secrets.
-
-    Cut out are user names and passwords in URIs, query strings of URLs (they carry signatures), and what a server
-    repeats of the credentials that it was sent: those of the environment, and `password`.
-    """
-    text = re.sub(r"(\w://)[^/\s'\"]*@", r"\1", text)
-    text = re.sub(r"(\w+://[^\s?'\"]+)\?[^\s'\")]+", r"\1", text)
-    text = re.sub(r"\b(Basic|Bearer)\s+[\w+/=.~-]{8,}", r"\1 ***", text)
-    for secret in (password, *(os.environ.get(name, "") for name in _SECRET_VARIABLES)):
-        if len(secret) >= _SHORTEST_SECRET:
-            text = text.replace(secret, "***")
-    return text
-
-
 @contextmanager
 def mlflow_errors(
     address: str, *, run: str | None = None, file: str | None = None, password: str = ""
@@ -186,15 +167,6 @@ def _kind_of_request(error: requests.RequestException) -> type[SpectralEdgeError
     if error.response is not None:
         return kind_of_status(error.response.status_code)
     return UsageError if isinstance(error, ValueError) else TrackerUnavailableError  # ValueError: the URL is no URL
-
-
-def kind_of_status(status: int) -> type[SpectralEdgeError]:
-    """Which of our errors an HTTP status of 400 and more means."""
-    if status in (401, 403, 407):
-        return AccessDeniedError
-    if status in (404, 410):
-        return NotFoundError
-    return TrackerUnavailableError if status in (408, 409, 425, 429) or status >= 500 else UsageError
 
 
 def _next_step(kind: type[SpectralEdgeError]) -> str | None:

@@ -17,9 +17,9 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from integrations.annotation_section import NOTE_BEGIN, NOTE_END, note_without_section
+from integrations.http_errors import without_secrets
 from integrations.mlflow_annotations import METRIC_PREFIX
 from integrations.mlflow_connection import MlflowConnection
-from integrations.mlflow_errors import without_secrets
 from integrations.mlflow_lease import Lease, leased
 from integrations.mlflow_tags import FINISHED, STARTED, delete_tags, leases, our_tags, require_active
 from integrations.tracker import OUR_FILES, OUR_NAME, Leftover, RetractReceipt

@@ -14,7 +14,7 @@ from urllib.parse import urljoin, urlsplit
 import wandb
 from wandb.apis.public import Run
 
-from integrations.mlflow_errors import without_secrets
+from integrations.http_errors import without_secrets
 from integrations.wandb_errors import wandb_errors
 from spectral_edge.errors import NotFoundError
 

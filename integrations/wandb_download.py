@@ -32,7 +32,6 @@ class WandbFile:
         renew: Asks for another address.
         digest: Of its bytes, where W&B tells it.
         in_ranges: Whether ranges of it may be asked for at once.
-        foreign: The address was written down by somebody else than W&B.
     """
 
     connection: WandbConnection
@@ -41,7 +40,6 @@ class WandbFile:
     renew: Callable[[], str | None] = lambda: None
     digest: Digest | None = None
     in_ranges: bool = False
-    foreign: bool = False
 
     def ready(self) -> Self:
         """This file, once it is known whether its store gives ranges; asked only where there would be several."""
@@ -71,11 +69,11 @@ class WandbFile:
 
     @contextmanager
     def _sent(self, headers: Mapping[str, str]) -> Iterator[requests.Response]:
-        with get(self.connection, self.address, headers, foreign=self.foreign) as response:
+        with get(self.connection, self.address, headers) as response:
             renewed = self.renew() if response.status_code in _EXPIRED else None
             if renewed is None:
                 yield response
                 return
         self.address = renewed
-        with get(self.connection, renewed, headers, foreign=self.foreign) as response:
+        with get(self.connection, renewed, headers) as response:
             yield response

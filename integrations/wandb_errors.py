@@ -19,7 +19,7 @@ from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
 
 from integrations.file_errors import from_os_error, no_room, says_no_room
-from integrations.mlflow_errors import kind_of_status, without_secrets
+from integrations.http_errors import kind_of_status, without_secrets
 from spectral_edge.errors import (
     AccessDeniedError,
     NotFoundError,

@@ -16,9 +16,7 @@ _AS_STORED: Final = {"Accept-Encoding": "identity"}
 
 
 @contextmanager
-def get(
-    connection: WandbConnection, address: str, headers: Mapping[str, str], *, foreign: bool = False
-) -> Iterator[requests.Response]:
+def get(connection: WandbConnection, address: str, headers: Mapping[str, str]) -> Iterator[requests.Response]:
     """The answer to a GET, of which nothing was read yet.
 
     The key goes to W&B's own host alone; where that leads to another host, requests leaves it out.
@@ -27,10 +25,9 @@ def get(
         connection: Knows the key.
         address: Absolute, or a path on W&B's own host.
         headers: To send.
-        foreign: The address was written down by somebody else than W&B: it gets no key wherever it leads.
     """
     url = connection.absolute(address)
-    key = "" if foreign or not connection.is_own(url) else connection.key
+    key = connection.key if connection.is_own(url) else ""
     # Without a key of ours, none that requests might find in a netrc file: a signed address is refused with two.
     auth = requests.auth.HTTPBasicAuth("api", key) if key else _anonymous
     with requests.get(url, headers={**_AS_STORED, **headers}, auth=auth, stream=True, timeout=_SECONDS) as response:

@@ -15,12 +15,13 @@ from wandb.apis.public import File, Run
 
 from integrations.listing import Series, choose, found_in, series_of
 from integrations.tracker import CheckpointFile, CheckpointListing, CheckpointRef
-from integrations.wandb_artifacts import LoggedArtifact, artifact_series, is_model
+from integrations.wandb_artifacts import artifact_series, is_model
 from integrations.wandb_connection import WandbConnection
 from integrations.wandb_fetch import SAVED, digest_of_saved, fetch_checkpoint, patient_streams
 from integrations.wandb_history import HistorySteps
 from integrations.wandb_manifest import Manifest, Manifests
 from integrations.wandb_references import size_of
+from integrations.wandb_steps import LoggedArtifact
 from spectral_edge.errors import NotFoundError
 
 _PAGE: Final = 100

@@ -31,12 +31,13 @@ from integrations.tracker import (
     TrackedRun,
     WriteReceipt,
 )
-from integrations.wandb_artifacts import LoggedArtifact, artifact_series
+from integrations.wandb_artifacts import artifact_series
 from integrations.wandb_folders import RunFolder, folders_of, runs_in
 from integrations.wandb_log import UnreadableLogError
 from integrations.wandb_offline_annotations import state_beside, take_back_beside, write_beside
 from integrations.wandb_offline_files import SAVED, SavedFiles, StagedFiles, missing_files
 from integrations.wandb_run_log import RunLog, read_run
+from integrations.wandb_steps import LoggedArtifact
 from integrations.wandb_values import is_training_metric, params_of
 from spectral_edge.errors import FetchInterruptedError, NotFoundError, UsageError
 from spectral_edge.series import MetricSeries

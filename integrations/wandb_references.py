@@ -1,25 +1,18 @@
-"""References in W&B's artifacts: files that W&B has not itself, on this machine, on S3 or at any web address."""
+"""References in W&B's artifacts: files that W&B has not itself, on this machine or on S3."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import url2pathname
 
-from integrations.download import Answer, Source, Wanted
+from integrations.download import Source, Wanted
 from integrations.file_errors import file_errors
 from integrations.wandb_connection import WandbConnection
-from integrations.wandb_download import WandbFile
 from integrations.wandb_manifest import Entry
 from spectral_edge.errors import NotFoundError, UsageError
-
-_WEB: Final = frozenset({"http", "https"})
 
 
 def linked(entry: Entry, file: Wanted, path: Path) -> bool:
@@ -58,10 +51,9 @@ def reference_source(connection: WandbConnection, entry: Entry, file: Wanted) ->
         found = S3File.found(connection, address.netloc, address.path.removeprefix("/"), file, entry.version)
         _require_tag(entry, file, found.etag)
         return found
-    if address.scheme in _WEB:
-        return WebFile(connection, file, str(entry.reference), foreign=True, logged=entry).ready()
+    # Not http and https: whoever logs an artifact could else make the auditor ask any server that it reaches.
     raise UsageError(
-        f"the artifact refers to {address.scheme}://, which is not read here (file, s3, http and https are).",
+        f"the artifact refers to {address.scheme}://, which is not read here (file and s3 are).",
         run=file.run,
         file=file.path,
         next_step="log the files themselves, or name another series with --series.",
@@ -78,29 +70,7 @@ def size_of(connection: WandbConnection, entry: Entry, run: str) -> int:
         from integrations.download_s3 import size_on_s3  # noqa: PLC0415 - as above
 
         return size_on_s3(connection, address.netloc, address.path.removeprefix("/"), file, entry.version)
-    if address.scheme in _WEB:
-        return WebFile(connection, file, str(entry.reference), foreign=True, logged=entry).size()
     return 0
-
-
-@dataclass
-class WebFile(WandbFile):
-    """A file at an address that somebody wrote down; a `Source`. It gets no key."""
-
-    logged: Entry | None = None
-
-    @contextmanager
-    def open(self, start: int, stop: int, etag: str | None) -> Iterator[Answer]:
-        """See `Source.open`; always the version that was logged, where the server tells versions apart."""
-        with super().open(start, stop, etag) as answer:
-            if self.logged is not None and answer.etag is not None:
-                _require_tag(self.logged, self.wanted, answer.etag)
-            yield answer
-
-    def size(self) -> int:
-        """Bytes that the server announces; 0 when it does not."""
-        with self.answer({}) as response:
-            return int(response.headers.get("Content-Length") or 0)
 
 
 def _require_tag(entry: Entry, file: Wanted, tag: str) -> None:

@@ -227,35 +227,6 @@ def test_a_reference_to_a_file_of_this_machine_is_verified_in_place(
         place.fetch()
 
 
-def test_a_reference_to_a_web_address_gets_no_key_and_must_be_what_was_logged(place: Place) -> None:
-    place.put({FILE: BYTES})
-    there = f"{place.double.url}/store/{_last(place.double).id}/{FILE}"
-    tag = hashlib.md5(BYTES).hexdigest()
-    with fault_proxy(place.double.url) as web:
-        address = there.replace(place.double.url, web.address)
-        for digest, size in ((tag, SIZE), (address, 0)):  # the second was logged with checksum=False
-            place.put({}, refs={"step_2.pt": (address, digest, size)})
-            tracker, run, found = place.checkpoints()
-            assert [(ref.step, ref.size) for ref in found] == [(1, SIZE), (2, SIZE)]
-            (path,) = tracker.fetch(run, found[1], place.spool)
-            assert path.read_bytes() == BYTES
-        assert not web.credentials
-        place.put({}, refs={"step_2.pt": (address, "an older tag", SIZE)})
-        tracker, run, found = place.checkpoints()
-        with pytest.raises(FetchInterruptedError, match="replaced"):
-            tracker.fetch(run, found[1], place.spool)
-
-
-def test_a_reference_to_wandbs_own_address_gets_no_key(place: Place) -> None:
-    """Whoever logs an artifact could else have our key sent to any path of a server that many share."""
-    place.put({}, refs={"step_2.pt": (f"{place.door.address}/files/a/b/c/d", "tag", 5)})
-    place.door.spoil(Fault("/files/a/b/c/d", status=404))
-    before = len(place.double.calls)
-    with pytest.raises(NotFoundError):
-        place.fetch()
-    assert not [call for call in place.double.calls[before:] if call.path.startswith("/files/a")]
-
-
 def test_a_reference_to_s3(place: Place, storage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {**S3_CREDENTIALS, "AWS_S3_ENDPOINT_URL": storage}.items():
         monkeypatch.setenv(name, value)
@@ -274,9 +245,13 @@ def test_a_reference_to_s3(place: Place, storage: str, monkeypatch: pytest.Monke
         tracker.fetch(run, found[2], place.spool)
 
 
-def test_a_reference_to_a_place_that_nothing_here_reads(place: Place) -> None:
-    place.put({}, refs={"step_5.pt": ("gs://bucket/step_5.pt", "tag", 5)})
-    with pytest.raises(UsageError, match="gs://") as caught:
+@pytest.mark.parametrize("scheme", ["gs", "http", "https"])
+def test_a_reference_to_a_place_that_nothing_here_reads_is_not_asked_for(place: Place, scheme: str) -> None:
+    address = f"{place.door.address}/files/a/b/c/d".replace("http", scheme)
+    place.put({}, refs={"step_5.pt": (address, "tag", 5)})
+    before = len(place.double.calls)
+    with pytest.raises(UsageError, match=f"{scheme}://") as caught:
         place.fetch()
+    assert not [call for call in place.double.calls[before:] if call.path.startswith("/files/a")]
     assert (caught.value.run, caught.value.file) == ("run", "step_5.pt")
     assert place.nothing_is_left()

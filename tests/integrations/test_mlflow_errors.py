@@ -14,14 +14,8 @@ import sqlalchemy.exc
 from mlflow.exceptions import ERROR_CODE_TO_HTTP_STATUS, MlflowException, RestException
 from mlflow.protos.databricks_pb2 import ErrorCode
 
-from integrations.mlflow_errors import (
-    CODES,
-    foreign_errors,
-    in_our_words,
-    kind_of_status,
-    mlflow_errors,
-    without_secrets,
-)
+from integrations.http_errors import kind_of_status, without_secrets
+from integrations.mlflow_errors import CODES, foreign_errors, in_our_words, mlflow_errors
 from spectral_edge.errors import (
     AccessDeniedError,
     DiskFullError,

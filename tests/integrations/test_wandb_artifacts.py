@@ -13,7 +13,8 @@ import pytest
 
 from integrations.listing import Series
 from integrations.tracker import CheckpointFile
-from integrations.wandb_artifacts import LoggedArtifact, artifact_series, is_model
+from integrations.wandb_artifacts import artifact_series, is_model
+from integrations.wandb_steps import LoggedArtifact
 
 RUN_ID = "1a2b3c4d"
 
@@ -180,6 +181,13 @@ def test_shards_are_one_checkpoint() -> None:
         [logged(version=n, metadata={"step": n}, files=(*shards, "model.safetensors.index.json")) for n in (1, 2)]
     )
     assert [len(ref.files) for ref in series.checkpoints] == [3, 3]
+
+
+def test_the_folder_of_shards_tells_their_step() -> None:
+    shards = [f"model-0000{n}-of-00002.safetensors" for n in (1, 2)]
+    series = only([logged(version=n, files=tuple(f"checkpoint-{n}00/{shard}" for shard in shards)) for n in (1, 2)])
+    assert steps(series) == [(100, "folder_name"), (200, "folder_name")]
+    assert [len(ref.files) for ref in series.checkpoints] == [2, 2]
 
 
 def test_several_series_come_by_length_and_what_holds_no_weights_is_named() -> None:

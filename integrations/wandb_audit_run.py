@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import wandb
 from wandb.apis.public import Run
+from wandb.sdk.mailbox.mailbox_handle import ServerResponseError
 
 from integrations.tracker import OUR_NAME, Annotation, TrackedRun
 from integrations.wandb_artifacts import is_model
@@ -158,7 +159,7 @@ def _made(connection: WandbConnection, run: TrackedRun, annotation: Annotation) 
             run_job_type=AUDIT_JOB,
             run_tags=_TAGS,
         )
-        opened = wandb.init(settings=settings, config=_config(run, annotation))
+        opened = opened_run(run, settings, _config(run, annotation))
         with ended(opened):
             if model is not None:
                 opened.use_artifact(model)
@@ -213,6 +214,20 @@ def online(connection: WandbConnection, run: TrackedRun) -> dict[str, Any]:
     entity, _, project = run.key.project.partition("/")
     server = {"base_url": connection.api.settings["base_url"], "api_key": connection.key or None}
     return {"mode": "online", "entity": entity, "project": project, **server}
+
+
+def opened_run(run: TrackedRun, settings: wandb.Settings, config: dict[str, Any] | None = None) -> wandb.Run:
+    """Open a run for an audit of `run`.
+
+    Raises:
+        RunBusyError: This process writes a run of the same id, be it in another project: the SDK knows runs by id.
+    """
+    try:
+        return wandb.init(settings=settings, config=config)
+    except ServerResponseError as error:
+        if "is in use" not in str(error):
+            raise
+        raise _busy(run) from None
 
 
 @contextmanager
@@ -275,8 +290,7 @@ def _steps(made: Run) -> list[Any]:
 
 def _busy(run: TrackedRun) -> RunBusyError:
     return RunBusyError(
-        "another process writes an audit of this run.",
+        "another process, or another audit of this one, writes to this run or to its audit run.",
         run=run.key.run_name,
-        left_behind="nothing was written",
         next_step="run the same command again when it has finished.",
     )

@@ -17,11 +17,9 @@ from dataclasses import replace as fields_replaced
 from pathlib import Path
 from typing import Any, Final
 
-import wandb
-
 from integrations import wandb_audit_run
 from integrations.tracker import Annotation, TrackedRun, WriteReceipt
-from integrations.wandb_audit_run import ended, online
+from integrations.wandb_audit_run import ended, online, opened_run
 from integrations.wandb_connection import WandbConnection
 from integrations.wandb_page import AUDIT_RUN, RunPage, full_content, put_on_page, read_page
 from integrations.wandb_results import PREFIX, STEP, log_results, quiet_settings, refuse_others_context, rows_of
@@ -170,7 +168,7 @@ def _resume(connection: WandbConnection, run: TrackedRun, before: RunPage, annot
             run_name="",
             run_job_type="",
         )
-        opened = wandb.init(settings=settings)
+        opened = opened_run(run, settings)
         with ended(opened, exit_code=int(before.state != _ENDED_WELL)):
             log_results(opened, annotation, run.key.run_id, folder / "files", rows=plan.rows, finished=False)
 

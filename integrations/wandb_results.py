@@ -15,6 +15,7 @@ from typing import Any, Final
 import wandb
 
 from integrations.tracker import OUR_NAME, Annotation
+from integrations.wandb_connection import set_defaults
 from spectral_edge.errors import UsageError
 
 PREFIX: Final = f"{OUR_NAME}/"
@@ -41,10 +42,11 @@ _MAX_NAME: Final = 128
 
 
 def silence() -> None:
-    """Let the SDK print nothing in this process, whatever run or call it would speak of.
+    """Let the SDK print nothing in this process, whatever run or call it would speak of, and report nothing.
 
     What it says in its log-in, and what its service process tells it of a run, heeds no run's own settings.
     """
+    set_defaults()  # before it reads the environment, for those who have made no connection
     quiet = wandb.Settings(silent=True, quiet=True, show_errors=False, show_info=False, show_warnings=False)
     wandb.setup(quiet)
     wandb.termsetup(quiet, None)
@@ -159,9 +161,7 @@ def log_results(
     # Not synced: a row without a step must not be given the last one's.
     run.define_metric(STEP, hidden=True)
     run.define_metric(f"{PREFIX}*", step_metric=STEP, step_sync=False)
-    rows = rows_of(annotation) if rows is None else rows
-    for step, row in rows.items():
-        run.log({STEP: step, **row})
+    _log_rows(run, rows_of(annotation) if rows is None else rows)
     folder.mkdir(parents=True, exist_ok=True)
     _log_files(run, annotation, audited, folder)
     media = {**media_of(annotation, folder), **table_of(run, annotation)}
@@ -170,6 +170,11 @@ def log_results(
     run.summary.update(summary_of(annotation))
     if finished:
         run.summary[FINISHED] = annotation.mark
+
+
+def _log_rows(run: wandb.Run, rows: Mapping[int, Mapping[str, float]]) -> None:
+    for step, row in rows.items():
+        run.log({STEP: step, **row})
 
 
 def _log_files(run: wandb.Run, annotation: Annotation, audited: str, folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -201,9 +202,31 @@ def test_a_run_resumed_by_its_own_process_meanwhile(bench: Bench) -> None:
     def resume() -> None:
         bench.double.state.run("ent", bench.project, "r1").state = "running"
 
-    # The last of three readings of the page comes right before it is written.
-    bench.double.on("Run", lambda: bench.double.on("CommitArtifact", lambda: None))
-    bench.double.on("RunHistoryKeys", resume)
-    with pytest.raises((RunBusyError, TrackerUnavailableError)):
+    bench.double.on("CommitArtifact", lambda: bench.double.on("RunHistoryKeys", resume))
+    with pytest.raises(TrackerUnavailableError) as caught:
         write(bench, made(10))
+    assert caught.value.run == "run"
     assert "spectral_edge/finished" not in bench.ours
+
+
+def test_two_runs_of_one_id_at_a_time_are_too_much_for_the_sdk(double: Double) -> None:
+    first, second = ready(double), ready(double)
+    caught: list[BaseException] = []
+
+    def other() -> None:
+        with pytest.raises(RunBusyError, match="another audit of this one") as told:
+            write(second, made(10))
+        caught.append(told.value)
+
+    worker = threading.Thread(target=other)
+
+    def meanwhile() -> None:
+        worker.start()
+        worker.join(20)
+
+    double.on("CommitArtifact", meanwhile)
+    write(first, made(10))
+    assert caught
+    assert points_of(first.original) == expected(10)
+    write(second, made(10))
+    assert points_of(second.original) == expected(10)

@@ -32,7 +32,6 @@ def _soon(double: Double, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(wandb_audit_run, "ARRIVAL", 0.4)
     few = {"retry_max": 1, "retry_wait_min_seconds": 1, "retry_wait_max_seconds": 1}
     monkeypatch.setattr(wandb_results, "RETRIES", few)
-    monkeypatch.setenv("WANDB_HTTP_TIMEOUT", "2")
     yield
     double.heal()
 
@@ -219,7 +218,8 @@ def test_half_a_section_is_told_and_left(bench: Bench) -> None:
     assert bench.original["notes"] == left
 
 
-def test_a_server_that_is_gone(bench: Bench) -> None:
+def test_a_server_that_is_gone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_HTTP_TIMEOUT", "2")
     connection = connected()
     state_of_run(connection, bench.run, "child")
     for match in ("Run", "Runs", "UpsertBucket"):

@@ -164,7 +164,11 @@ def _configured() -> str:
 
 
 def set_defaults() -> None:
-    """Set those of `DEFAULTS` that are not set, for this process."""
+    """Set those of `DEFAULTS` that are not set, for this process, and let wandb start a core process of our own.
+
+    That of the process which has started this one may end before us, and would go on for us when we are killed.
+    """
+    os.environ.pop("WANDB_SERVICE", None)
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
 

@@ -48,7 +48,7 @@ class WandbTracker:
             local_checkpoints=False,
             writes_metrics=True,
             writes_files=True,
-            overwrites_metrics=True,
+            overwrites_metrics=into == "child",  # another audit gets another run; a history takes no row back
             results_apart=into == "child",
         )
 

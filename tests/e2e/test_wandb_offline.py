@@ -32,7 +32,7 @@ def home(tmp_path: Path, double: Double) -> dict[str, str]:
     """Variables of a machine on which two runs were logged to `logs/wandb`."""
     variables = wandb_environment(tmp_path, double)
     paths = os.pathsep.join(str(TRAINING.parents[place]) for place in range(2))
-    environment = {**os.environ, **variables, "PYTHONPATH": paths}
+    environment = {**_without_wandb(), **variables, "PYTHONPATH": paths}
     subprocess.run([sys.executable, str(TRAINING), "first", "second"], env=environment, cwd=tmp_path, check=True)
     return variables
 
@@ -98,5 +98,10 @@ def uploaded(home: dict[str, str], path: Path, double: Double, run_id: str) -> d
 
 def sync(home: dict[str, str], path: Path) -> None:
     command = [str(Path(sys.executable).with_name("wandb")), "sync", str(path)]
-    done = subprocess.run(command, env={**os.environ, **home}, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env={**_without_wandb(), **home}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def _without_wandb() -> dict[str, str]:
+    """The environment without what wandb has put into it, as the address of this process' core."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from transformers import TrainerCallback, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from spectral_edge.recorder import DEFAULT_EVERY, Recorder
 
@@ -38,7 +38,13 @@ class HuggingFaceRecorder(TrainerCallback):
         measured = kwargs.get("metrics") or {}
         self._metrics = {name: value for name, value in measured.items() if isinstance(value, (int, float))}
 
-    def on_step_end(self, _args: TrainingArguments, state: TrainerState, *_told: Any, **kwargs: Any) -> None:
+    def on_step_end(
+        self,
+        args: TrainingArguments,  # noqa: ARG002 - the Trainer's signature
+        state: TrainerState,
+        control: TrainerControl,  # noqa: ARG002 - as above
+        **kwargs: Any,
+    ) -> None:
         """Record, where it is the turn."""
         if self._recorder is not None:
             optimizer = kwargs.get("optimizer")

@@ -123,11 +123,17 @@ class Recorded:
         for index, state in enumerate(self.file.sketches(self.records)):
             if not np.isfinite(state).all():
                 raise NonFiniteError(f"the model held NaN or Inf at {names[index]}.", file=str(self.file.path))
-            energy[:, index] = np.add.reduceat(state**2, starts)
-            if before is not None:
-                updates.appendleft(state - before)
-                for lag, earlier in enumerate(updates):
-                    values[:, index - 1, lag] = np.add.reduceat(updates[0] * earlier, starts)
+            with np.errstate(over="ignore", invalid="ignore"):
+                energy[:, index] = np.add.reduceat(state**2, starts)
+                if before is not None:
+                    updates.appendleft(state - before)
+                    for lag, earlier in enumerate(updates):
+                        values[:, index - 1, lag] = np.add.reduceat(updates[0] * earlier, starts)
+            if not (np.isfinite(energy[:, index]).all() and np.isfinite(values[:, index - 1]).all()):
+                raise NonFiniteError(
+                    f"the weights are so large at {names[index]} that products of updates overflow float64.",
+                    file=str(self.file.path),
+                )
             before = state
         rounding = np.array([one.rounding_eps**2 / 3 for one in cells])[:, None] * (energy[:, 1:] + energy[:, :-1])
         return {one.cell: Band(values[i], one.n_parameters, rounding[i]) for i, one in enumerate(cells)}
@@ -135,11 +141,11 @@ class Recorded:
     def _warnings(self, settings: Settings) -> Iterator[str]:
         sizes = [one.size for one in self.file.header.cells if one.size < one.n_parameters]
         if sizes:
+            alone, together = self.relative_errors["total"], relative_error(min(sizes), settings.window)
             yield (
-                f"All numbers are estimates from sketches of {_range(sizes)} numbers for each part of the model: "
-                f"singular values have an expected relative error of {self.relative_errors['total']:.1%}, ratios of "
-                f"two neighbours {2**0.5 * self.relative_errors['total']:.1%}, in group total; neighbours closer than "
-                "that are not told apart, and k* among them means nothing."
+                f"All numbers are estimates from sketches of {_range(sizes)} numbers for each part of the model. The "
+                f"expected relative error of a singular value is {alone:.1%}, and {together:.1%} among "
+                f"{settings.window} that lie together; what is closer than that is not told apart, nor is k* there."
             )
         if sizes and min(sizes) < 10 * settings.window:
             yield (

@@ -76,6 +76,7 @@ class Recorder:
             raise UsageError(f"`every` must be at least 1 step, got {every}.")
         self.path = Path(path)
         self._every = every
+        self._ended = False
         self._model = model
         self._held = list(model.parameters())
         self._parameters = _parameters(model)
@@ -113,13 +114,14 @@ class Recorder:
             metrics: Numbers to keep beside the sketch. They are asked for only where a record is made.
 
         Returns:
-            Whether the model was sketched.
+            Whether this process sketched its part of the model.
         """
-        if step % self._every:
+        # Where shards are added up every process must take part, though only one writes.
+        if step % self._every or self._ended or (self._file is None and not self._sharded):
             return False
         if self._has_other_parameters():
             _log.error("%s: the model has other parameters than when the recording began, so it ends.", self.path)
-            self.close()
+            self._ended = True
             return False
         sketch = self._sketch()
         if self._file is not None:
@@ -244,7 +246,11 @@ def _prepare(file: int, path: Path, header: Header) -> None:
     # A process killed before its first record may leave half of a header.
     if held < len(content) and content.startswith(os.read(file, held)):
         os.ftruncate(file, 0)
-        if os.write(file, content) < len(content):
+        try:
+            written = os.write(file, content)
+        except OSError as error:
+            raise DiskFullError(f"the header was not written: {error.strerror}.", file=str(path)) from error
+        if written < len(content):
             raise DiskFullError("there is no room for the header of a recording.", file=str(path))
         return
     found = read_file(path)

@@ -123,12 +123,21 @@ class RecordFile:
 
 def record_bytes(step: int, sketch: Matrix, learning_rate: float | None, metrics: Mapping[str, float]) -> bytes:
     """A record as it is appended to a file. Metrics beyond 64 KiB are left out from the last on."""
-    told = dict(metrics)
-    while len(content := json.dumps(told).encode()) > _MOST_METRIC_BYTES:
-        told.popitem()
     rate = math.nan if learning_rate is None else learning_rate
-    payload = _POINT.pack(step, rate) + sketch.astype(_NUMBER).tobytes() + content
+    payload = _POINT.pack(step, rate) + sketch.astype(_NUMBER).tobytes() + _metric_bytes(metrics)
     return _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
+
+
+def _metric_bytes(metrics: Mapping[str, float]) -> bytes:
+    told: list[str] = []
+    room = _MOST_METRIC_BYTES - len("{}")
+    for name, value in metrics.items():
+        pair = f"{json.dumps(name)}:{json.dumps(value)}"  # ASCII: as many bytes as characters
+        room -= len(pair) + len(",")
+        if room < 0:
+            break
+        told.append(pair)
+    return f"{{{','.join(told)}}}".encode()
 
 
 def read_file(path: Path) -> RecordFile:

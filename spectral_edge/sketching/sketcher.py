@@ -129,14 +129,18 @@ class Sketcher:
         return sums
 
 
-def relative_error(size: int) -> float:
-    """Standard error of a singular value over the singular value, to first order, for a sketch of `size` numbers.
+def relative_error(size: int, equal: int = 1) -> float:
+    """Standard error of a singular value over the value, for a sketch of `size` numbers: sqrt((m + 1) / size) / 2.
 
-    sigma^2 is the squared norm of the window's updates combined by u, whose sketch has a relative variance of at most
-    2 / size; half of its standard deviation is that of sigma. For a ratio of two singular values it is the square root
-    of 2 times as large. Both hold where neighbours are further apart than their errors (docs/recorder.md).
+    sigma^2 is the squared norm of the window's updates combined by u, whose sketch has a relative variance of 2 / size;
+    half of that standard deviation is sigma's (m = 1). Of m singular values that lie closer together than their errors
+    the sketch gives the eigenvalues of a Wishart matrix, which repel each other: they spread by (m + 1) / size.
+
+    Args:
+        size: Numbers that are kept.
+        equal: m, how many singular values lie together.
     """
-    return 1 / math.sqrt(2 * size)
+    return math.sqrt((equal + 1) / size) / 2
 
 
 def variance(a: Matrix, b: Matrix, size: int) -> float:

@@ -236,7 +236,7 @@ def overhead(rounds: int, steps: int = 25) -> None:
         more = [one[every] - one[None] for one in taken]
         low, high = bootstrap((more,), np.median, rng=np.random.default_rng(0)).confidence_interval
         print(
-            f"  every={every:2d}: {100 * alone / every / bare:5.2f} % from one record alone; measured, median of rounds "
+            f"  every={every:2d}: {100 * alone / every / bare:5.2f} % from one record alone; median over rounds "
             f"{100 * np.median(more) / bare:5.2f} % [{100 * low / bare:.2f}, {100 * high / bare:.2f}] (95 %)"
         )
 

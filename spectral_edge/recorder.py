@@ -125,8 +125,8 @@ class Recorder:
             return False
         sketch = self._sketch()
         if self._file is not None:
-            rate = None if learning_rate is None else float(learning_rate)
-            told = {name: float(value) for name, value in metrics.items()}
+            rate = None if learning_rate is None else _number(learning_rate)
+            told = {name: _number(value) for name, value in metrics.items()}
             self._append(self._file, record_bytes(step, sketch, rate, told))
         return True
 
@@ -194,6 +194,11 @@ def _parameters(model: nn.Module) -> dict[str, nn.Parameter]:
             found[name] = value
         seen.add(id(value))
     return found
+
+
+def _number(value: SupportsFloat) -> float:
+    # A loss may be given as it is: torch warns of a conversion that would lose its gradient.
+    return float(value.detach() if isinstance(value, torch.Tensor) else value)
 
 
 def _layout(parameters: Mapping[str, nn.Parameter]) -> list[tuple[str, torch.Size, torch.dtype]]:

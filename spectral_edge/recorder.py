@@ -181,9 +181,12 @@ def _parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     Of a parameter with several names the first by name counts, as for checkpoints.
     """
     named = [(name, value) for name, value in model.named_parameters(remove_duplicate=False) if value.numel()]
-    if whole := [name for name, value in named if "_flat_param" in name or hasattr(value, "ds_status")]:
+    # With its original parameters FSDP1 shows slices of them under their own names: only its modules tell.
+    if any(type(module).__name__ == "FullyShardedDataParallel" for module in model.modules()) or any(
+        "_flat_param" in name or hasattr(value, "ds_status") for name, value in named
+    ):
         raise UsageError(
-            f"parameter {whole[0]} is flattened or partitioned (FSDP1, DeepSpeed ZeRO-3), which is not understood.",
+            "the model's parameters are flattened or partitioned (FSDP1, DeepSpeed ZeRO-3), which is not understood.",
             next_step="use FSDP2 (fully_shard), or keep checkpoints of this run.",
         )
     found: dict[str, nn.Parameter] = {}

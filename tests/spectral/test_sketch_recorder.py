@@ -130,8 +130,10 @@ def test_what_cannot_be_recorded_is_refused_at_once(tmp_path: Path) -> None:
         Recorder(tmp_path / "r", network(), every=0)
     flat = nn.Module()
     flat.register_parameter("_flat_param", nn.Parameter(torch.ones(4)))
-    with pytest.raises(UsageError, match="FSDP1"):
-        Recorder(tmp_path / "r", flat)
+    wrapper = type("FullyShardedDataParallel", (nn.Sequential,), {})  # FSDP1 itself needs a group of processes
+    for sharded in (flat, nn.Sequential(wrapper(nn.Linear(2, 2)))):
+        with pytest.raises(UsageError, match="FSDP1"):
+            Recorder(tmp_path / "r", sharded)
     assert not (tmp_path / "r").exists()
 
 

@@ -26,13 +26,16 @@ from torch.nn import functional
 from benchmarks.synthetic_updates import Rng, constant_drift
 from pipelines.demo_tasks import data_of, model_of
 from pipelines.demo_training import BATCH_SIZE, BETAS, LEARNING_RATE, RECIPES, train
+from spectral_edge import Settings, TrainingRecord
 from spectral_edge import spectrum as sp
 from spectral_edge.band import Band, Matrix, total
 from spectral_edge.groups import Cell, cells
 from spectral_edge.recorded import read_run
 from spectral_edge.recorder import Recorder
+from spectral_edge.regimes import read_regimes
 from spectral_edge.sketching import relative_error, variance
 from spectral_edge.sketching.signs import add_signed, add_signed_on_device, key_of
+from spectral_edge.windows import windows
 
 SIZES = (50, 100, 200, 500, 1000)
 WINDOW = 10
@@ -103,15 +106,9 @@ def spread(values: list[float]) -> str:
 
 
 COLUMNS = (
-    "<a,b> rms",
-    "<a,b> largest",
-    "sigma rms",
-    "sigma largest",
-    "s1/s10 mean",
-    "ratio at k* rms",
-    "same k*",
-    "same clear k*",
-)
+    "<a,b> rms|<a,b> largest|sigma rms|sigma largest|s1/s10 mean|ratio at k* rms|same k*|same clear k*|overlap_1 rms|"
+    "dG/tr G rms|same regime"
+).split("|")
 
 
 def figures(exact: Band, estimate: Band) -> list[float]:
@@ -132,7 +129,20 @@ def figures(exact: Band, estimate: Band) -> list[float]:
         float(np.sqrt(np.mean(at_k**2))),
         float((its_k == k).mean()),
         float((its_k == k)[clear].mean()) if clear.any() else np.nan,
+        *derived(exact, estimate),
     ]
+
+
+def derived(exact: Band, estimate: Band) -> tuple[float, float, float]:
+    """Errors of the leading overlap (absolute) and of the Gram matrix's relative change; share of equal regimes."""
+    chosen, record = Settings(window=WINDOW), TrainingRecord(constant_learning_rate=LEARNING_RATE)
+    told, found = windows(exact, chosen), windows(estimate, chosen)
+    overlap = (found.overlap[:, 0] - told.overlap[:, 0])[told.full]
+    change = found.scalars["gram_change_relative"][told.full] / told.scalars["gram_change_relative"][told.full] - 1
+    steps = np.arange(exact.updates + 1)
+    pairs = zip(read_regimes(told, steps, record, chosen), read_regimes(found, steps, record, chosen), strict=True)
+    same = [a.regime == b.regime for a, b in pairs if a.regime != "undetermined"]
+    return float(np.sqrt(np.nanmean(overlap**2))), float(np.sqrt(np.nanmean(change**2))), float(np.mean(same))
 
 
 def errors(title: str, states: Mapping[Cell, Matrix], seeds: int) -> None:
@@ -145,7 +155,9 @@ def errors(title: str, states: Mapping[Cell, Matrix], seeds: int) -> None:
         f"times the second); medians: s1/s10 {np.median(sigma[:, 0] / sigma[:, -1]):.2f}, ratio {np.median(ratio):.2f}"
     )
     header = "".join(f"{name:>23s}" for name in COLUMNS)
-    print(f"  errors in %; theory: <a,b>, sigma alone, sigma among {WINDOW} equal ones")
+    print(
+        f"  errors in %; theory: <a,b>, sigma alone, sigma among {WINDOW} equal ones; regimes where exactly determined"
+    )
     print(f"  {'d':>5s}{'theory':>18s}{header}")
     for size in SIZES:
         found = []

@@ -145,7 +145,8 @@ class Recorded:
             yield (
                 f"All numbers are estimates from sketches of {_range(sizes)} numbers for each part of the model. The "
                 f"expected relative error of a singular value is {alone:.1%}, and {together:.1%} among "
-                f"{settings.window} that lie together; what is closer than that is not told apart, nor is k* there."
+                f"{settings.window} that lie together; what is closer than that is not told apart, nor is k* there. "
+                "Changes of the Gram matrix come out too large, so that regimes may differ from those of checkpoints."
             )
         if sizes and min(sizes) < 10 * settings.window:
             yield (

@@ -105,10 +105,8 @@ def spread(values: list[float]) -> str:
     return f"{100 * middle:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
-COLUMNS = (
-    "<a,b> rms|<a,b> largest|sigma rms|sigma largest|s1/s10 mean|ratio at k* rms|same k*|same clear k*|overlap_1 rms|"
-    "dG/tr G rms|same regime"
-).split("|")
+COLUMNS = ["<a,b> rms", "<a,b> largest", "sigma rms", "sigma largest", "s1/s10 mean", "ratio at k* rms", "same k*",
+           "same clear k*", "overlap_1 rms", "dG/tr G rms", "same regime"]  # fmt: skip
 
 
 def figures(exact: Band, estimate: Band) -> list[float]:

@@ -16,18 +16,31 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spectral_edge.api import analyse, read_checkpoint
+    from spectral_edge.recorded import analyse_recorded
+    from spectral_edge.recorder import Recorder
     from spectral_edge.series import MetricSeries, TrainingRecord
     from spectral_edge.settings import Settings
     from spectral_edge.store import Store
 
-__all__ = ["MetricSeries", "Settings", "Store", "TrainingRecord", "analyse", "read_checkpoint"]
+__all__ = [
+    "MetricSeries",
+    "Recorder",
+    "Settings",
+    "Store",
+    "TrainingRecord",
+    "analyse",
+    "analyse_recorded",
+    "read_checkpoint",
+]
 
 _HOMES = {
     "MetricSeries": "series",
+    "Recorder": "recorder",
     "Settings": "settings",
     "Store": "store",
     "TrainingRecord": "series",
     "analyse": "api",
+    "analyse_recorded": "recorded",
     "read_checkpoint": "api",
 }
 

@@ -17,10 +17,12 @@ from tests.spectral.trajectories import trained_states
 def test_public_names() -> None:
     assert spectral_edge.__all__ == [
         "MetricSeries",
+        "Recorder",
         "Settings",
         "Store",
         "TrainingRecord",
         "analyse",
+        "analyse_recorded",
         "read_checkpoint",
     ]
     assert all(getattr(spectral_edge, name).__doc__ for name in spectral_edge.__all__)

@@ -197,17 +197,18 @@ class _Moments:
 
     def p_value(self) -> float:
         """Two-sided, of b = 0."""
-        ratio = self._ratios(np.zeros(1))[0]
+        ratio = _ratios(self._block_sums(np.zeros(1)))[0]
         return float(2 * student.sf(abs(ratio), len(self.block_starts) - 1))
 
     def interval(self) -> tuple[float, float | None, float]:
         """Lower end, estimate and upper end of b."""
         rates = np.linspace(_LOWEST, _HIGHEST, _GRID + 1) / self.span
-        ratios = self._ratios(rates)
-        excess = np.abs(ratios) - student.ppf((1 + LEVEL) / 2, len(self.block_starts) - 1)
+        sums = self._block_sums(rates)
+        moment = sums.mean(axis=1)
+        excess = np.abs(_ratios(sums)) - student.ppf((1 + LEVEL) / 2, len(self.block_starts) - 1)
         allowed = np.flatnonzero(excess <= 0)
-        crossings = np.flatnonzero((ratios[:-1] < 0) != (ratios[1:] < 0))
-        b = _zero(rates, ratios, int(crossings[0])) if len(crossings) else None
+        crossings = np.flatnonzero((moment[:-1] < 0) != (moment[1:] < 0))
+        b = _zero(rates, moment, int(crossings[0])) if len(crossings) else None
         if not len(allowed):
             if b is None:  # every rate is denied: the equation does not hold, and nothing is told of b
                 return -np.inf, None, np.inf
@@ -229,13 +230,17 @@ class _Moments:
         share = np.divide(-np.expm1(decay), -decay, out=np.ones_like(decay), where=decay != 0)
         return self.after - np.exp(decay) * self.before, share * self.elapsed
 
-    def _ratios(self, rates: Matrix) -> Matrix:
-        """Mean over its standard error, for each rate, of the blocks' sums of side x what is left: (r,) -> (r,)."""
+    def _block_sums(self, rates: Matrix) -> Matrix:
+        """Sums over each block of side x what neither b nor a explains, for each rate: shape (r,) -> (r, blocks)."""
         left, reach = self._differences(rates)
         ahead = _sums_ahead(left) / _sums_ahead(reach)
-        sums = np.add.reduceat(self.side * (left - ahead * reach), self.block_starts, axis=1)
-        error = sums.std(axis=1, ddof=1) / np.sqrt(sums.shape[1])
-        return np.asarray(np.divide(sums.mean(axis=1), error, out=np.zeros(len(sums)), where=error > 0))
+        return np.asarray(np.add.reduceat(self.side * (left - ahead * reach), self.block_starts, axis=1))
+
+
+def _ratios(sums: Matrix) -> Matrix:
+    """Mean over its standard error, of each row."""
+    error = sums.std(axis=1, ddof=1) / np.sqrt(sums.shape[1])
+    return np.asarray(np.divide(sums.mean(axis=1), error, out=np.zeros(len(sums)), where=error > 0))
 
 
 def _zero(x: Matrix, y: Matrix, i: int) -> float:

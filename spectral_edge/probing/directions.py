@@ -19,9 +19,10 @@ from spectral_edge.adiabatic import gram_change
 from spectral_edge.band import Matrix
 from spectral_edge.blocks import in_memory
 from spectral_edge.checkpoints import CheckpointReader, TensorInfo, open_checkpoint
-from spectral_edge.errors import ShapeChangeError, UsageError
+from spectral_edge.errors import CheckpointError, ShapeChangeError, UsageError
 from spectral_edge.gram import LocalCheckpoint, TrajectoryPass
 from spectral_edge.groups import cells, group_of_names
+from spectral_edge.kinds import Kind
 from spectral_edge.settings import Settings
 from spectral_edge.spectrum import eigenvalue_gaps, k_star, resolved, spectrum, stability
 
@@ -78,7 +79,7 @@ class Window:
         self.checkpoints = tuple(checkpoints[-width - 1 :])
         with ExitStack() as opened:
             include = frozenset(settings.include)
-            readers = [opened.enter_context(open_checkpoint(c.files, include=include)) for c in checkpoints]
+            readers = [_open(checkpoint, include, opened) for checkpoint in checkpoints]
             self.layout: Mapping[str, TensorInfo] = dict(readers[0].tensors)
             _require_same(readers, checkpoints)
             self._readers = readers[-width - 1 :]
@@ -146,6 +147,14 @@ def _spectrum(checkpoints: Sequence[LocalCheckpoint], settings: Settings, group:
         k_star=int(k_star(now.sigma[:, : width // 2 + 1], floor)[0]),
         resolved=int(resolved(now.sigma, floor)[0]),
     )
+
+
+def _open(checkpoint: LocalCheckpoint, include: frozenset[Kind], opened: ExitStack) -> CheckpointReader:
+    try:
+        return opened.enter_context(open_checkpoint(checkpoint.files, include=include))
+    except CheckpointError as error:
+        error.file = checkpoint.name
+        raise
 
 
 def _require_same(readers: Sequence[CheckpointReader], checkpoints: Sequence[LocalCheckpoint]) -> None:

@@ -81,17 +81,15 @@ def line(windows: list[ProbedWindow], flows: list[GapFlow]) -> tuple[str, float,
     size = np.median([abs(term.predicted) / abs(term.measured) for term in terms if term.measured])
     driving = np.median([abs(term.driving) / abs(term.predicted) for term in terms])
     fits = [flow for flow in flows if flow.testable]
-    told = "; ".join(
-        [
-            f"rho {rho:5.2f} ({len(known)} windows), of slope x way {slope:5.2f}",
-            f"{stable:3.1f} stable directions",
-            f"Krylov {held[0]}/{len(windows)}, in steps {held[1]}/{len(windows)}",
-            f"flow: sign {signs}/{len(terms)}, |predicted/measured| {size:.1e}, driving share {driving:.2f}",
-            f"longest stretch {max(flow.windows for flow in flows)} windows, {len(fits)} testable, "
-            f"{sum(flow.damped for flow in fits)} damped",
-        ]
+    longest, damped = max(flow.windows for flow in flows), sum(flow.damped for flow in fits)
+    facts = (
+        f"rho {rho:5.2f} ({len(known)} windows), of slope x way {slope:5.2f}",
+        f"{stable:3.1f} stable directions",
+        f"Krylov {held[0]}/{len(windows)}, in steps {held[1]}/{len(windows)}",
+        f"flow: sign {signs}/{len(terms)}, |predicted/measured| {size:.1e}, driving share {driving:.2f}",
+        f"longest stretch {longest} windows, {len(fits)} testable, {damped} damped",
     )
-    return told, rho, slope
+    return "; ".join(facts), rho, slope
 
 
 def main() -> None:

@@ -116,8 +116,11 @@ class Loss:
 
 def dot(a: torch.Tensor, b: torch.Tensor) -> float:
     """Inner product in float64, by stretches, so that no copy of a whole tensor in float64 is made."""
-    pairs = zip(a.detach().reshape(-1).split(1 << 20), b.detach().reshape(-1).split(1 << 20), strict=True)
-    return sum(float(x.double() @ y.double()) for x, y in pairs)
+    x, y, size = a.detach().reshape(-1), b.detach().reshape(-1), 1 << 20
+    return sum(
+        float(x[start : start + size].double() @ y[start : start + size].double())
+        for start in range(0, x.numel(), size)
+    )
 
 
 def _plain_attention() -> AbstractContextManager[None]:

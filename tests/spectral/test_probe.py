@@ -192,6 +192,18 @@ def check_flow(probed: ProbedWindow, sigma: Matrix, before: Matrix, g: Matrix, h
     assert flow.residual == pytest.approx(flow.measured - flow.predicted)
 
 
+def test_the_driving_term_depends_on_the_unit_of_the_loss_and_the_others_do_not(tmp_path: Path) -> None:
+    """Ten times the loss at a tenth of the rate is the same gradient descent; docs/probe.md tells of it."""
+    checkpoints, loss = write_checkpoints(tmp_path, walk(W + 2, seed=3)), small_network(1)
+    once = probe_window(Probe(loss), checkpoints, SETTINGS, learning_rate=0.1).flow
+    tenfold = probe_window(Probe(lambda p: 10 * loss(p)), checkpoints, SETTINGS, learning_rate=0.01).flow
+    assert once is not None
+    assert tenfold is not None
+    assert tenfold.curvature_asymmetry == pytest.approx(once.curvature_asymmetry)
+    assert tenfold.damping == pytest.approx(once.damping)
+    assert tenfold.driving == pytest.approx(10 * once.driving)
+
+
 def test_float32_checkpoints_are_as_exact_as_float32(tmp_path: Path) -> None:
     states = walk(W + 2, seed=3, dtype=torch.float32)
     as_float64 = [{name: tensor.double() for name, tensor in state.items()} for state in states]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import typer
+from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from integrations.tracker import CheckpointRef, TrackedRun, Tracker
 from integrations.training_record import training_record
@@ -35,6 +36,24 @@ class ProbeRequest:
     windows: int = 5
     group: str = TOTAL
     limits: Limits = field(default_factory=Limits)
+
+
+def limits_of(seconds: float | None, memory: str | None) -> Limits:
+    """The limits that flags ask for; None leaves the default.
+
+    Raises:
+        UsageError: `seconds` is not above 0, or `memory` no size such as 8GB.
+    """
+    usual = Limits()
+    if seconds is not None and not 0 < seconds < np.inf:
+        raise UsageError(f"`timeout` must be a number of seconds above 0, got {seconds:g}.")
+    try:
+        size = usual.memory if memory is None else int(TypeAdapter(ByteSize).validate_python(memory))
+    except ValidationError:
+        size = 0
+    if size <= 0:
+        raise UsageError(f"`memory` must be a size such as 8GB, got {memory!r}.")
+    return Limits(usual.seconds if seconds is None else seconds, size)
 
 
 def probe_source(source: str, settings: AuditSettings, request: ProbeRequest, *, as_json: bool) -> int:

@@ -55,7 +55,8 @@ class Direction:
         curvature: h_j = v_j' H v_j of the training loss, loss / parameter unit squared.
         contribution: stability x gradient_train x gradient_validation; gradient_train squared where the probe has no
             validation loss. None without a window before.
-        displacement: <theta - theta_start, v_j>, how far the window went along v_j, parameter units.
+        displacement: <theta - theta_start, v_j>, how far the window went along v_j, parameter units; v_j has the sign
+            for which this is not negative.
         removal_train: Training loss at theta - displacement v_j, less that at theta: positive where moving helped.
         removal_validation: The same of the validation loss; None where the probe has none.
     """

@@ -38,7 +38,7 @@ class WindowSpectrum:
 
     Attributes:
         sigma: Singular values, shape (W,), parameter units.
-        left: u_j as columns, shape (W, W).
+        left: u_j as columns, shape (W, W), with the sign for which v_j points the way the window went.
         sigma_before: Those of the window before, shape (W,); None where it does not exist.
         stability: Shape (W,) (theory 4); NaN where there is no window before.
         k_star: Capped at W // 2, 1-indexed; 0 where undefined.
@@ -54,7 +54,7 @@ class WindowSpectrum:
 
     @property
     def displacement(self) -> Matrix:
-        """<theta_end - theta_start, v_j> = sigma_j sum(u_j): how far the window went along v_j, shape (W,)."""
+        """<theta_end - theta_start, v_j> = sigma_j sum(u_j): how far the window went along v_j, shape (W,), not negative."""
         return np.asarray(self.sigma * self.left.sum(axis=0))
 
 
@@ -141,7 +141,7 @@ def _spectrum(checkpoints: Sequence[LocalCheckpoint], settings: Settings, group:
     floor = settings.numerical_floor
     return WindowSpectrum(
         sigma=now.sigma[0],
-        left=now.left[0],
+        left=now.left[0] * np.where(now.left[0].sum(axis=0) < 0, -1.0, 1.0),
         sigma_before=None if before is None else before.sigma[0],
         stability=stability(change, eigenvalue_gaps(now.sigma))[0],
         k_star=int(k_star(now.sigma[:, : width // 2 + 1], floor)[0]),

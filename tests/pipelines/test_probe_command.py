@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from pipelines.demo_logging import EXPERIMENT
 from pipelines.demo_mlflow import MlflowDemo
 from pipelines.demo_training import Recipe, train
-from pipelines.probe_command import ProbeRequest, chosen_ends, probe_source
+from pipelines.probe_command import ProbeRequest, chosen_ends, limits_of, probe_source
+from pipelines.probe_process import Limits
 from pipelines.settings import load_settings
 from spectral_edge.errors import NotFoundError, TooFewCheckpointsError, UsageError
 
@@ -114,6 +115,16 @@ def test_requests_that_cannot_be_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(NotFoundError):
         probe_source("dir:empty", settings, ProbeRequest("a:b"), as_json=True)
+
+
+def test_limits_are_read_as_people_write_them() -> None:
+    assert limits_of(None, None) == Limits()
+    assert limits_of(30, "8GB") == Limits(30, 8_000_000_000)
+    with pytest.raises(UsageError, match="`timeout` must be a number of seconds above 0, got 0"):
+        limits_of(0, None)
+    for wrong in ("much", "0", "-3GB"):
+        with pytest.raises(UsageError, match="`memory` must be a size such as 8GB"):
+            limits_of(None, wrong)
 
 
 def test_a_run_with_too_few_checkpoints_says_so(

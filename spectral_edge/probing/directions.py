@@ -54,7 +54,7 @@ class WindowSpectrum:
 
     @property
     def displacement(self) -> Matrix:
-        """<theta_end - theta_start, v_j> = sigma_j sum(u_j): how far the window went along v_j, shape (W,), not negative."""
+        """<theta_end - theta_start, v_j> = sigma_j sum(u_j), not negative: how far the window went along v_j; (W,)."""
         return np.asarray(self.sigma * self.left.sum(axis=0))
 
 

@@ -72,6 +72,10 @@ SourcesArgument = Annotated[
         help="mlflow:EXPERIMENT, wandb:ENTITY/PROJECT, wandb-offline:PATH or dir:PATH.", metavar="SOURCE..."
     ),
 ]
+SourceArgument = Annotated[
+    str,
+    typer.Argument(help="mlflow:EXPERIMENT, wandb:ENTITY/PROJECT, wandb-offline:PATH or dir:PATH.", metavar="SOURCE"),
+]
 FilterOption = Annotated[
     str | None,
     typer.Option("--filter", help="Only runs that pass this filter of MLflow's search_runs, or of W&B (JSON)."),
@@ -223,7 +227,7 @@ def demo(
     epilog="Examples: spectral-edge retract mlflow:my-experiment --dry-run | spectral-edge retract dir:runs --yes"
 )
 def retract(  # noqa: PLR0913, PLR0917 - as above
-    source: Annotated[str, typer.Argument(help="mlflow:EXPERIMENT or dir:PATH.", metavar="SOURCE")],
+    source: SourceArgument,
     run: Annotated[list[str] | None, typer.Option(metavar="ID", help="Only this run. Can be given repeatedly.")] = None,
     filter_: FilterOption = None,
     state: StateOption = None,
@@ -250,6 +254,41 @@ def retract(  # noqa: PLR0913, PLR0917 - as above
         source, tuple(run or ()), where, store is not None, settings.tracking_address, settings.criteria()
     )
     raise typer.Exit(retract_source(request, dry_run=dry_run, ask=not yes, as_json=as_json))
+
+
+@app.command(epilog="Example: spectral-edge probe dir:runs --probe my_probe:probe --windows 3")
+def probe(  # noqa: PLR0913, PLR0917 - as above
+    source: SourceArgument,
+    probe: Annotated[str, typer.Option(metavar="MODULE:FUNCTION", help="Your loss. Its code runs in a child process.")],
+    filter_: FilterOption = None,
+    state: StateOption = None,
+    since: SinceOption = None,
+    windows: Annotated[int, typer.Option(help="Windows of each run.")] = 5,
+    window: Annotated[int | None, typer.Option(help="Updates in a window, at least 3. Default: 10.")] = None,
+    group: Annotated[str, typer.Option(help="Parameter group that is followed.")] = "total",
+    series: Annotated[
+        str | None, typer.Option(help="Series of checkpoints, by name or glob. Default: longest.")
+    ] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds for one window. Default: 600.")] = None,
+    memory: Annotated[str | None, typer.Option(help="Address space for one window. Default: 16GB.")] = None,
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow's address. Default: MLFLOW_TRACKING_URI.")] = None,
+    max_disk: Annotated[str | None, typer.Option(help="Room for downloads in flight. Default: 20GB.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Evaluate your loss along the directions of a few windows of each run of SOURCE. Writes nothing."""
+    settings = load_settings(
+        filter=filter_,
+        state=state,
+        since=since,
+        window=window,
+        series=series,
+        tracking_uri=tracking_uri,
+        max_disk=max_disk,
+    )
+    from pipelines.probe_command import ProbeRequest, limits_of, probe_source  # noqa: PLC0415 - see above
+
+    request = ProbeRequest(probe, windows, group, limits_of(timeout, memory))
+    raise typer.Exit(probe_source(source, settings, request, as_json=as_json))
 
 
 @app.command(epilog="Example: spectral-edge doctor mlflow:my-experiment")

@@ -8,13 +8,32 @@ Exit codes: 0 all is well, 1 a run failed or could not be reached, 2 the request
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from pipelines.cli_options import (
+    Device,
+    Direction,
+    FilterOption,
+    Into,
+    JsonOption,
+    LearningRateMetricOption,
+    LearningRateParamOption,
+    Level,
+    MaxDiskOption,
+    SeriesOption,
+    SinceOption,
+    SourceArgument,
+    SourcesArgument,
+    StateOption,
+    StoreOption,
+    TrackingUriOption,
+    WeightDecayParamOption,
+    WindowOption,
+)
 from pipelines.settings import load_settings
 from pipelines.terminal import exit_code, print_error
 from spectral_edge.errors import SpectralEdgeError, UsageError
@@ -31,61 +50,7 @@ app = typer.Typer(
 )
 
 
-class Device(StrEnum):
-    """Where sums are formed."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-
-
-class Level(StrEnum):
-    """How much is written back to the runs."""
-
-    none = "none"
-    summary = "summary"
-    full = "full"
-
-
-class Direction(StrEnum):
-    """Which values of a metric are better."""
-
-    HIGHER = "higher"
-    LOWER = "lower"
-
-
-class Into(StrEnum):
-    """Where results are written back."""
-
-    run = "run"
-    child = "child"
-
-
 TABLES = "Over tables runs, gaps, transitions, inner_products. Or the name of a question:"
-StoreOption = Annotated[
-    str | None, typer.Option(help="Folder or s3:// address of the tables. Default: ./spectral-edge-store.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
-SourcesArgument = Annotated[
-    list[str],
-    typer.Argument(
-        help="mlflow:EXPERIMENT, wandb:ENTITY/PROJECT, wandb-offline:PATH or dir:PATH.", metavar="SOURCE..."
-    ),
-]
-SourceArgument = Annotated[
-    str,
-    typer.Argument(help="mlflow:EXPERIMENT, wandb:ENTITY/PROJECT, wandb-offline:PATH or dir:PATH.", metavar="SOURCE"),
-]
-FilterOption = Annotated[
-    str | None,
-    typer.Option("--filter", help="Only runs that pass this filter of MLflow's search_runs, or of W&B (JSON)."),
-]
-StateOption = Annotated[
-    str | None, typer.Option(help="Only runs in one of these states: running, finished, failed, killed.")
-]
-SinceOption = Annotated[
-    str | None, typer.Option(help="Only runs that started or ended since: 24h, 7d, or a date such as 2026-01-31.")
-]
 
 
 def _print_version(wanted: bool) -> None:
@@ -110,32 +75,24 @@ def audit(  # noqa: PLR0913, PLR0917 - one parameter a flag; typer fills them by
     state: StateOption = None,
     since: SinceOption = None,
     store: StoreOption = None,
-    window: Annotated[int | None, typer.Option(help="Updates in a window, at least 3. Default: 10.")] = None,
+    window: WindowOption = None,
     lags: Annotated[int | None, typer.Option(help="Largest lag kept. Default: six windows.")] = None,
     device: Annotated[Device | None, typer.Option(help="Default: auto, cuda where torch has it.")] = None,
     metric: Annotated[str | None, typer.Option(help="Evaluation metric to compare with.")] = None,
     metric_direction: Annotated[
         Direction | None, typer.Option(help="Which of its values are better. Default: its name tells.")
     ] = None,
-    learning_rate_metric: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Metric that holds the learning rate.")
-    ] = None,
-    learning_rate_param: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Parameter that holds the rate of the whole run.")
-    ] = None,
-    weight_decay_param: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Parameter that holds the weight decay.")
-    ] = None,
+    learning_rate_metric: LearningRateMetricOption = None,
+    learning_rate_param: LearningRateParamOption = None,
+    weight_decay_param: WeightDecayParamOption = None,
     include: Annotated[str | None, typer.Option(help="Kinds of tensors followed. Default: parameters.")] = None,
-    series: Annotated[
-        str | None, typer.Option(help="Series of checkpoints, by name or glob. Default: longest.")
-    ] = None,
+    series: SeriesOption = None,
     annotate: Annotated[Level | None, typer.Option(help="What is written to the runs. Default: full.")] = None,
     into: Annotated[
         Into | None, typer.Option(help="To the run, or to one of its own beside it. Default: run; W&B: child.")
     ] = None,
-    tracking_uri: Annotated[str | None, typer.Option(help="MLflow's address. Default: MLFLOW_TRACKING_URI.")] = None,
-    max_disk: Annotated[str | None, typer.Option(help="Room for downloads in flight. Default: 20GB.")] = None,
+    tracking_uri: TrackingUriOption = None,
+    max_disk: MaxDiskOption = None,
     workers: Annotated[int | None, typer.Option(help="Runs audited at once. Default: 1.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Audit again what the store holds already.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done, and its cost.")] = False,
@@ -234,7 +191,7 @@ def retract(  # noqa: PLR0913, PLR0917 - as above
     since: SinceOption = None,
     store: StoreOption = None,
     keep_store: Annotated[bool, typer.Option("--keep-store", help="Leave the rows in the store.")] = False,
-    tracking_uri: Annotated[str | None, typer.Option(help="MLflow's address. Default: MLFLOW_TRACKING_URI.")] = None,
+    tracking_uri: TrackingUriOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be taken back.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: JsonOption = False,
@@ -264,15 +221,16 @@ def probe(  # noqa: PLR0913, PLR0917 - as above
     state: StateOption = None,
     since: SinceOption = None,
     windows: Annotated[int, typer.Option(help="Windows of each run.")] = 5,
-    window: Annotated[int | None, typer.Option(help="Updates in a window, at least 3. Default: 10.")] = None,
+    window: WindowOption = None,
     group: Annotated[str, typer.Option(help="Parameter group that is followed.")] = "total",
-    series: Annotated[
-        str | None, typer.Option(help="Series of checkpoints, by name or glob. Default: longest.")
-    ] = None,
+    series: SeriesOption = None,
+    learning_rate_metric: LearningRateMetricOption = None,
+    learning_rate_param: LearningRateParamOption = None,
+    weight_decay_param: WeightDecayParamOption = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds for one window. Default: 600.")] = None,
     memory: Annotated[str | None, typer.Option(help="Address space for one window. Default: 16GB.")] = None,
-    tracking_uri: Annotated[str | None, typer.Option(help="MLflow's address. Default: MLFLOW_TRACKING_URI.")] = None,
-    max_disk: Annotated[str | None, typer.Option(help="Room for downloads in flight. Default: 20GB.")] = None,
+    tracking_uri: TrackingUriOption = None,
+    max_disk: MaxDiskOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Evaluate your loss along the directions of a few windows of each run of SOURCE. Writes nothing."""
@@ -282,6 +240,9 @@ def probe(  # noqa: PLR0913, PLR0917 - as above
         since=since,
         window=window,
         series=series,
+        learning_rate_metric=learning_rate_metric,
+        learning_rate_param=learning_rate_param,
+        weight_decay_param=weight_decay_param,
         tracking_uri=tracking_uri,
         max_disk=max_disk,
     )
@@ -295,7 +256,7 @@ def probe(  # noqa: PLR0913, PLR0917 - as above
 def doctor(
     sources: Annotated[list[str] | None, typer.Argument(help="Sources to ask.", metavar="[SOURCE...]")] = None,
     store: StoreOption = None,
-    tracking_uri: Annotated[str | None, typer.Option(help="MLflow's address. Default: MLFLOW_TRACKING_URI.")] = None,
+    tracking_uri: TrackingUriOption = None,
 ) -> None:
     """Check versions, GPU, store, trackers, disk and clock. Writes nothing."""
     from pipelines.doctor import examine  # noqa: PLC0415 - see above

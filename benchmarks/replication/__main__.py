@@ -15,7 +15,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.replication.recipes import Recipe, queue, short
+from benchmarks.replication.report import about, tables, write
 from benchmarks.replication.runs import finished, trained
+from spectral_edge.settings import Settings
 
 
 def train_all(recipes: list[Recipe], work: Path, minutes: float) -> None:
@@ -41,9 +43,14 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     options.work.mkdir(parents=True, exist_ok=True)
-    recipes = short(queue(1)) if options.short else queue(options.seeds)
+    recipes = short() if options.short else queue(options.seeds)
     train_all(recipes, options.work, options.minutes)
     runs = list(finished(options.work, recipes))
+    settings = Settings(window=4) if options.short else Settings()
+    made, text = tables(runs, settings, options.work)
+    print(text)
+    if options.results:
+        write(made, text, about(runs, settings), options.results)
 
 
 if __name__ == "__main__":

@@ -97,9 +97,13 @@ def queue(seeds: int) -> list[Recipe]:
     return order + [replace(f, seed=FIRST_SEED + index) for index in later for f in FAMILIES[:REGIME_FAMILIES]]
 
 
-def short(recipes: Sequence[Recipe]) -> list[Recipe]:
-    """Tiny versions of `recipes`: they show that the machinery works, and nothing else."""
-    return [
-        replace(recipe, family=f"short-{recipe.family}", steps=60, every=1, batch=16, fine_tune_at=30 * bool(recipe.fine_tune_at))
-        for recipe in recipes
-    ]
+def short() -> list[Recipe]:
+    """Tiny runs of a few families: they show that the machinery works, and nothing else."""
+    tiny = []
+    for recipe in queue(1):
+        if recipe.task == "digits":
+            half = 60 * bool(recipe.fine_tune_at)
+            tiny.append(replace(recipe, rate=1e-2, steps=120, every=2, fine_tune_at=half))
+        elif recipe.family in {"addition-adamw-wd1", "addition-muon-wd1", "dyck-adamw-wd1", "commands-adamw-wd1"}:
+            tiny.append(replace(recipe, steps=20, every=1, batch=16))
+    return [replace(recipe, family=f"short-{recipe.family}") for recipe in tiny]

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -155,8 +156,8 @@ def _write(run: Run, file: Path) -> None:
     told = {"recipe": asdict(run.recipe), "n_parameters": run.n_parameters, "about": run.about}
     temporary = file.with_suffix(f".{os.getpid()}.part")
     with temporary.open("wb") as stream:
-        grams = {f"gram_{group}": gram for group, gram in run.grams.items()}
-        np.savez_compressed(stream, told=json.dumps(told), metrics=run.metrics, **grams)
+        arrays: dict[str, Any] = {f"gram_{group}": gram for group, gram in run.grams.items()}
+        np.savez_compressed(stream, told=json.dumps(told), metrics=run.metrics, **arrays)
     temporary.replace(file)
 
 

@@ -83,7 +83,7 @@ def _take_step(
         optimizer.zero_grad()
         for group in optimizer.param_groups:
             group["lr"] = rate
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]  # torch gives it no types
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for optimizer in optimizers:
         optimizer.step()

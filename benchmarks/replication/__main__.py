@@ -2,8 +2,8 @@
 
     python -m benchmarks.replication [--minutes 35] [--seeds 6] [--work build/replication] [--results FOLDER] [--short]
 
-Each finished run is one file in the work folder; a run that was killed is trained again. No run is begun after
-`--minutes`; `--minutes 0` prints the tables from the files that are there.
+Each finished run is one file in the work folder, of which one process at a time may make use; a run that was killed is
+trained again. No run is begun after `--minutes`; `--minutes 0` prints the tables from the files that are there.
 """
 
 from __future__ import annotations

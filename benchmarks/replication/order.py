@@ -20,6 +20,17 @@ from spectral_edge.settings import Settings
 PUBLISHED_WINDOW: Final = 5
 PUBLISHED_SPACING: Final = 4
 """The paper keeps every 100th step; our checkpoints are 25 steps apart."""
+_KEPT: Final = (
+    "group",
+    "kind",
+    "onset_step",
+    "onset_low",
+    "onset_high",
+    "q_value",
+    "lead_steps",
+    "lead_low",
+    "lead_high",
+)
 DECLINES: Final = (2.0, 10.0)
 """From which ratio on g23 counts as declined: the paper reports 30 to 40 and states no threshold."""
 
@@ -74,10 +85,10 @@ def decline(run: Run, first: int, until: int) -> float:
 
 def reported(run: Run, settings: Settings, work: Path) -> list[dict[str, Any]]:
     """The transitions that the product reports; remembered in `work`, as permutations take a while."""
-    file = work / f"audit-{run.recipe.name}-{run.recipe.hash}-{len(run.steps)}-{settings.hash}.json"
+    file = work / f"changes-{run.recipe.name}-{run.recipe.hash}-{len(run.steps)}-{settings.hash}.json"
     if not file.exists():
         rows = run.audit(settings).transitions.to_pylist()
-        kept = [{name: row[name] for name in ("group", "kind", "onset_step", "q_value", "lead_steps")} for row in rows]
+        kept = [{name: row[name] for name in _KEPT} for row in rows]
         part = file.with_suffix(".part")
         part.write_text(json.dumps(kept))
         part.replace(file)
@@ -90,7 +101,8 @@ def order_table(runs: Sequence[Run], settings: Settings, work: Path) -> Table:
     rows = []
     for horizon in horizons(runs):
         run, fitted = horizon.run, horizon.events.fitted or 0
-        whole = [change["onset_step"] for change in reported(run, settings, work)]
+        changes = reported(run, settings, work)
+        whole = [change["onset_step"] for change in changes]
         known = [change["onset_step"] for change in reported(run.until(horizon.step), settings, work)]
         rows.append(
             {
@@ -105,6 +117,7 @@ def order_table(runs: Sequence[Run], settings: Settings, work: Path) -> Table:
                 "onsets": " ".join(map(str, sorted(whole))),
                 "before": sum(onset < horizon.step for onset in whole),
                 "between fit and horizon": sum(fitted <= onset < horizon.step for onset in whole),
+                "interval before": sum(change["onset_high"] < horizon.step for change in changes),
                 "known at the horizon": len(known),
                 "known, after the fit": sum(onset >= fitted for onset in known),
             }
@@ -118,6 +131,7 @@ _TESTS = {
     "halves after fit": ("decline from the fit", DECLINES[0]),
     "transition before": ("before", 1),
     "after fit": ("between fit and horizon", 1),
+    "interval before": ("interval before", 1),
     "known by then": ("known at the horizon", 1),
     "known, after fit": ("known, after the fit", 1),
 }

@@ -83,18 +83,24 @@ EARLY_SEEDS: Final = 3
 
 
 def queue(seeds: int) -> list[Recipe]:
-    """All runs in the order in which they are trained: each family's first three seeds come before any more.
+    """All runs in the order in which they are trained.
 
-    Families beyond the first four are trained with three seeds at most.
+    Three seeds of the first four families, one of each other family, the rest of the first four's, and then the others'
+    up to three seeds each.
     """
-    order = [
+    first, others = FAMILIES[:REGIME_FAMILIES], FAMILIES[REGIME_FAMILIES:]
+    stages = (
+        (first, range(min(seeds, EARLY_SEEDS))),
+        (others, range(1)),
+        (first, range(EARLY_SEEDS, seeds)),
+        (others, range(1, min(seeds, EARLY_SEEDS))),
+    )
+    return [
         replace(family, seed=FIRST_SEED + index)
-        for families in (FAMILIES[:REGIME_FAMILIES], FAMILIES[REGIME_FAMILIES:])
-        for index in range(min(seeds, EARLY_SEEDS))
+        for families, indices in stages
+        for index in indices
         for family in families
     ]
-    later = range(EARLY_SEEDS, seeds)
-    return order + [replace(f, seed=FIRST_SEED + index) for index in later for f in FAMILIES[:REGIME_FAMILIES]]
 
 
 def short() -> list[Recipe]:

@@ -15,6 +15,7 @@ from benchmarks.replication.phases import events
 from benchmarks.replication.positions import of_optimizers, position_table, threshold_table
 from benchmarks.replication.runs import Run
 from benchmarks.replication.shape import shape_table
+from benchmarks.replication.statistics import BASELINES
 from benchmarks.replication.table import Table
 from spectral_edge.settings import Settings
 
@@ -60,7 +61,7 @@ def tables(runs: Sequence[Run], settings: Settings, work: Path) -> tuple[list[Ta
         made.append(contrasts)
         text += [f"[{part}] " + contrasts.text(pivot(contrasts, part)) for part in PARTS]
         if rules := choose(compared):
-            best = rules[0][0]
+            best = next(rule for rule, _ in rules if rule.statistic not in BASELINES)
             for table in (accuracy_table(compared, rules, settings), confusion_table(compared, best, settings)):
                 named = Table(f"{table.name}_every_{every}", table.title, table.published, table.rows, table.note)
                 made.append(named)

@@ -7,8 +7,7 @@ checkpoints gave; a test holds the tables that follow from it against `spectral_
 from __future__ import annotations
 
 import json
-import os
-import tempfile
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -113,8 +112,11 @@ def trained(recipe: Recipe, work: Path) -> Run:
     """The run of `recipe` from its file in `work`; trained now, and the file written, when it is not there."""
     file = work / f"{recipe.name}-{recipe.hash}.npz"
     if not file.exists():
-        with tempfile.TemporaryDirectory(dir=work, prefix="training-") as folder:
-            _write(_train(recipe, Path(folder)), file)
+        checkpoints = work / f"training-{file.stem}"
+        shutil.rmtree(checkpoints, ignore_errors=True)  # of an earlier try that was killed
+        checkpoints.mkdir()
+        _write(_train(recipe, checkpoints), file)
+        shutil.rmtree(checkpoints)
     return read(file)
 
 
@@ -154,7 +156,7 @@ def _square(values: np.ndarray) -> np.ndarray:
 def _write(run: Run, file: Path) -> None:
     """Whole or not at all: a run that is killed leaves no file."""
     told = {"recipe": asdict(run.recipe), "n_parameters": run.n_parameters, "about": run.about}
-    temporary = file.with_suffix(f".{os.getpid()}.part")
+    temporary = file.with_suffix(".part")
     with temporary.open("wb") as stream:
         arrays: dict[str, Any] = {f"gram_{group}": gram for group, gram in run.grams.items()}
         np.savez_compressed(stream, told=json.dumps(told), metrics=run.metrics, **arrays)

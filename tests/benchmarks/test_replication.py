@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.replication import __main__ as command
 from benchmarks.replication import runs as kept
-from benchmarks.replication.recipes import FAMILIES, Recipe, queue, short
+from benchmarks.replication.recipes import FAMILIES, FIRST_SEED, Recipe, queue, short
 from benchmarks.replication.runs import Run, pass_over
 from benchmarks.replication.training import train
 from spectral_edge import Settings, analyse
@@ -111,10 +111,12 @@ def test_coarser_checkpoints_are_those_that_a_sparser_run_would_have_kept(tmp_pa
     np.testing.assert_allclose(band, summed.bands["total"].values, rtol=1e-9, atol=1e-12)
 
 
-def test_each_family_has_three_seeds_before_more_come() -> None:
+def test_the_queue_begins_with_three_seeds_of_each_kind_and_holds_every_run_once() -> None:
     order = queue(5)
-    first = order[: 3 * len(FAMILIES)]
-    assert {(one.family, one.seed) for one in first} == {
-        (family.family, family.seed + index) for family in FAMILIES for index in range(3)
+    assert {(one.kind, one.seed) for one in order[:12]} == {
+        (kind, FIRST_SEED + index)
+        for kind in ("grokking", "memorising", "supervised", "forgetting")
+        for index in range(3)
     }
     assert len({one.hash for one in order}) == len(order)
+    assert {one.family for one in order} == {family.family for family in FAMILIES}

@@ -132,7 +132,7 @@ def accuracy_table(runs: Sequence[Labelled], rules: Sequence[tuple[Rule, float]]
         "Table 5b: share of windows read right, by class (plateau: still, transition: rise, at; unstable: forgetting)",
         "none; the paper gives no thresholds beyond A << 1, A = 1, A >> 1",
         rows,
-        "thresholds of all but the first three were chosen on the development runs; balanced: mean of the three classes",
+        "thresholds of all but the first three were chosen on the development runs; balanced: mean of the classes",
     )
 
 

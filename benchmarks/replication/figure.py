@@ -32,12 +32,12 @@ def draw(table: Table, part: str, file: Path) -> None:
     ]
     if not rows:
         return
-    base = alt.Chart(pa.Table.from_pylist(rows)).encode(y=alt.Y("statistic:N", sort=list(SHOWN), title=None))
+    base = alt.Chart().encode(y=alt.Y("statistic:N", sort=list(SHOWN), title=None))
     scale = alt.Scale(domain=[0, 1])
     layers = alt.layer(
         alt.Chart().mark_rule(color="#999", strokeDash=[3, 3]).encode(x=alt.datum(0.5)),
         base.mark_rule(strokeWidth=2, color="#4c78a8").encode(x=alt.X("low:Q", scale=scale, title="AUC"), x2="high:Q"),
         base.mark_point(filled=True, size=45, color="#4c78a8", opacity=1).encode(x=alt.X("AUC:Q", scale=scale)),
-        data=pa.Table.from_pylist(rows),
+        data=pa.Table.from_pylist(rows),  # of the layers together: with data of its own a layer is not divided by facet
     ).properties(width=150, height=150)
-    layers.facet(column=alt.Column("contrast:N", sort=list(CONTRASTS), title=None)).save(str(file), ppi=110)
+    layers.facet(column=alt.Column("contrast:N", sort=list(CONTRASTS), title=None)).save(str(file), ppi=90)

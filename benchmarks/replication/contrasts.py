@@ -104,7 +104,7 @@ def contrast_table(runs: Sequence[Labelled], every: int) -> Table:
                     )
     return Table(
         f"contrasts_every_{every}",
-        f"Table 5a: AUC between phases (group total, W = 10, a checkpoint each {every} steps where grokking)",
+        f"Table 5a: AUC between phases (group total, W = 10, a checkpoint each {every} steps, dyck {2 * every // 5})",
         "A << 1 plateau, A = 1 transition, A >> 1 forgetting: rise and at above plateau, forgetting above all",
         rows,
         "mean over runs of the AUC within each run; interval: bootstrap over runs; 0.5 tells nothing",

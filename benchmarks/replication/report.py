@@ -89,7 +89,7 @@ def write(made: Sequence[Table], text: str, told: dict[str, object], folder: Pat
     folder.mkdir(parents=True, exist_ok=True)
     for table in made:
         table.write(folder)
-        if table.name.startswith("contrasts_every"):
+        if table.name == "contrasts_every_25":
             draw(table, "development", folder / f"{table.name}.png")
     (folder / "tables.txt").write_text(text)
     (folder / "about.json").write_text(json.dumps(told, indent=1, sort_keys=True) + "\n")

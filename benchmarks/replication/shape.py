@@ -1,7 +1,7 @@
 """Table 4: does the gap ratio rise, stay up, and collapse? A stated test.
 
 R is the largest ratio sigma_j/sigma_(j+1) with j <= W/2, group by group, over the full windows. The run is cut at the
-two places that make the middle third-or-so stand out most: the statistic is the largest, over all cuts that leave at
+two places that make the middle stand out most: the statistic is the largest, over all cuts that leave at
 least W windows in each of three stretches, of min(middle - first, middle - last), where each is the mean of log R over
 its stretch. Its p-value comes from permuting the run's updates in blocks of W/2, as the product's own test does
 (spectral_edge/permutation.py), so that any R that comes of updates in no particular order does not count.
@@ -9,6 +9,7 @@ its stretch. Its p-value comes from permuting the run's updates in blocks of W/2
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,31 +75,42 @@ def three_phases(gram: np.ndarray, settings: Settings) -> tuple[Hill, float]:
     return observed, (as_high + 1) / (PERMUTATIONS + 1)
 
 
+@dataclass(frozen=True)
+class Tested:
+    """One run's hill: its height, p-value, and where its middle begins and ends in units of the step of the grok."""
+
+    height: float
+    p_value: float
+    begins: float
+    ends: float
+
+    @property
+    def holds(self) -> bool:
+        return self.p_value <= LEVEL
+
+
 def shape_table(runs: Sequence[Run], settings: Settings) -> Table:
     """Shares of runs in which the three phases hold, by family and group."""
-    found: dict[tuple[str, str], list[tuple[float, float, bool | None]]] = defaultdict(list)
+    found: dict[tuple[str, str], list[Tested]] = defaultdict(list)
     for run in runs:
-        moment = events(run).generalised if events(run).grokked else None
+        grok = (events(run).generalised or math.nan) if events(run).grokked else math.nan
         for group in ("total", "attention"):
             if group not in run.grams:
                 continue
             best, p_value = three_phases(run.grams[group], settings)
-            if np.isnan(p_value):
-                continue
-            last = settings.window  # checkpoint at which window 0 ends
-            inside = None if moment is None else run.steps[best.rise + last] <= moment < run.steps[best.fall + last]
-            found[run.recipe.family, group].append((best.height, p_value, inside))
+            if not math.isnan(p_value):
+                steps = run.steps[[best.rise + settings.window, best.fall + settings.window - 1]]
+                found[run.recipe.family, group].append(Tested(best.height, p_value, steps[0] / grok, steps[1] / grok))
     rows = [
         {
             "family": family,
             "group": group,
             "runs": len(tested),
-            "three phases": str(Share(sum(p <= LEVEL for _, p, _ in tested), len(tested))),
-            "median R middle / R beside": float(np.exp(np.median([height for height, _, _ in tested]))),
-            "median p": float(np.median([p for _, p, _ in tested])),
-            "grok inside the middle": "-"
-            if all(inside is None for _, _, inside in tested)
-            else f"{sum(bool(inside) and p <= LEVEL for _, p, inside in tested)}/{len(tested)}",
+            "three phases": str(Share(sum(one.holds for one in tested), len(tested))),
+            "median R middle / R beside": float(np.exp(np.median([one.height for one in tested]))),
+            "median p": float(np.median([one.p_value for one in tested])),
+            "middle begins, steps / grok": _median([one.begins for one in tested if one.holds]),
+            "middle ends, steps / grok": _median([one.ends for one in tested if one.holds]),
         }
         for (family, group), tested in found.items()
     ]
@@ -107,5 +119,9 @@ def shape_table(runs: Sequence[Run], settings: Settings) -> Table:
         "Table 4: rise, plateau, collapse of R (test: benchmarks/replication/shape.py)",
         "R rises, stays, and collapses in every family",
         rows,
-        f"holds where p <= {LEVEL}; shares with Clopper-Pearson intervals",
+        f"holds where p <= {LEVEL}; shares with Clopper-Pearson intervals; the middle's ends: medians where it holds",
     )
+
+
+def _median(values: Sequence[float]) -> float:
+    return float(np.median(values)) if values else math.nan

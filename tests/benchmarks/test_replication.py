@@ -70,7 +70,7 @@ def test_without_time_nothing_is_trained(tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_tables_from_the_stored_file_are_those_of_the_checkpoints(tmp_path: Path) -> None:
-    recipe = next(one for one in short() if one.task == "digits")
+    recipe = next(one for one in short() if one.fine_tune_at)
     folder = tmp_path / "run"
     folder.mkdir()
     metrics = train(recipe, folder)
@@ -82,7 +82,7 @@ def test_tables_from_the_stored_file_are_those_of_the_checkpoints(tmp_path: Path
         rows = getattr(direct, table).to_pylist()
         expected = [row for row in rows if "layer" not in row["group"]]
         found = getattr(again, table).to_pylist()
-        assert len(found) == len(expected)
+        assert len(found) == len(expected) > 0
         for got, want in zip(found, expected, strict=True):
             for column in set(want) - NOT_NUMBERS:
                 assert alike(got[column], want[column]), (column, got[column], want[column])

@@ -1,0 +1,115 @@
+"""What is trained: families of recipes, and the order in which their seeds come."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Final, Literal
+
+Task = Literal["addition", "multiplication", "division", "dyck", "commands", "random labels", "digits"]
+Optimizer = Literal["AdamW", "SGD", "Muon"]
+Kind = Literal["grokking", "memorising", "supervised", "forgetting"]
+
+VERSION: Final = 1
+"""Raised whenever the same recipe would train another run: tasks, networks or the loop changed."""
+FIRST_SEED: Final = 201
+"""No seed of the demo, of benchmarks/real_runs.py, or of the runs on which the regimes' thresholds were set."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One run, up to its seed.
+
+    Attributes:
+        family: Name of the recipe without its seed.
+        kind: What the run is expected to be an example of; what it turned out to be is read from its metrics.
+        steps: Most optimizer steps; a run that generalises late ends at `beyond` times that step.
+        every: Optimizer steps between checkpoints.
+        fine_tune_at: Step at which training goes on with the second task; 0: never.
+    """
+
+    family: str
+    task: Task
+    kind: Kind
+    seed: int = FIRST_SEED
+    optimizer: Optimizer = "AdamW"
+    rate: float = 1e-3
+    weight_decay: float = 1.0
+    schedule: Literal["constant", "cosine"] = "constant"
+    steps: int = 5000
+    every: int = 25
+    batch: int = 256
+    beyond: float = 2.5
+    fine_tune_at: int = 0
+
+    @property
+    def hash(self) -> str:
+        """Identifies the recipe with its seed: 12 hexadecimal digits."""
+        told = asdict(self) | {"version": VERSION}
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def name(self) -> str:
+        """Family and seed, fit for a file's name."""
+        return f"{self.family}-s{self.seed}"
+
+
+_ADDITION = Recipe("addition-adamw-wd1", "addition", "grokking")
+
+FAMILIES: Final[Sequence[Recipe]] = (
+    _ADDITION,
+    replace(_ADDITION, family="addition-adamw-wd0", kind="memorising", weight_decay=0.0, steps=3500),
+    Recipe("digits-cosine", "digits", "supervised", weight_decay=0.01, schedule="cosine", steps=4000),
+    Recipe("digits-finetune", "digits", "forgetting", weight_decay=0.01, steps=4500, fine_tune_at=3000),
+    Recipe("random-labels-wd0", "random labels", "memorising", weight_decay=0.0, steps=3500),
+    Recipe("multiplication-adamw-wd1", "multiplication", "grokking"),
+    Recipe("multiplication-adamw-wd0", "multiplication", "memorising", weight_decay=0.0, steps=3500),
+    Recipe("division-adamw-wd1", "division", "grokking"),
+    # Coupled decay through momentum 0.9 shrinks weights by rate x decay / (1 - 0.9) a step: 1e-3, as AdamW's 1 does.
+    Recipe("addition-sgd-wd", "addition", "grokking", optimizer="SGD", rate=0.1, weight_decay=1e-3, steps=4000),
+    Recipe("addition-sgd-wd0", "addition", "memorising", optimizer="SGD", rate=0.1, weight_decay=0.0, steps=2500),
+    Recipe("addition-muon-wd1", "addition", "grokking", optimizer="Muon", steps=4000),
+    Recipe("dyck-adamw-wd1", "dyck", "supervised", batch=32, steps=1200, every=10),
+    Recipe("dyck-adamw-wd0", "dyck", "supervised", batch=32, steps=1200, every=10, weight_decay=0.0),
+    Recipe("commands-adamw-wd1", "commands", "grokking", batch=48, steps=2000),
+    Recipe("commands-adamw-wd0", "commands", "memorising", batch=48, steps=1500, weight_decay=0.0),
+)
+
+REGIME_FAMILIES: Final = 4
+"""The first ones: a family of each kind, of which more seeds are trained, as regimes are compared on them."""
+EARLY_SEEDS: Final = 3
+
+
+def queue(seeds: int) -> list[Recipe]:
+    """All runs in the order in which they are trained.
+
+    Three seeds of the first four families, one of each other family, the rest of the first four's, and then the others'
+    up to three seeds each.
+    """
+    first, others = FAMILIES[:REGIME_FAMILIES], FAMILIES[REGIME_FAMILIES:]
+    stages = (
+        (first, range(min(seeds, EARLY_SEEDS))),
+        (others, range(1)),
+        (first, range(EARLY_SEEDS, seeds)),
+        (others, range(1, min(seeds, EARLY_SEEDS))),
+    )
+    return [
+        replace(family, seed=FIRST_SEED + index)
+        for families, indices in stages
+        for index in indices
+        for family in families
+    ]
+
+
+def short() -> list[Recipe]:
+    """Tiny runs of a few families: they show that the machinery works, and nothing else."""
+    tiny = []
+    for recipe in queue(1):
+        if recipe.task == "digits":
+            half = 60 * bool(recipe.fine_tune_at)
+            tiny.append(replace(recipe, rate=1e-2, steps=120, every=2, fine_tune_at=half))
+        elif recipe.family in {"addition-adamw-wd1", "addition-muon-wd1", "dyck-adamw-wd1", "commands-adamw-wd1"}:
+            tiny.append(replace(recipe, steps=20, every=1, batch=16))
+    return [replace(recipe, family=f"short-{recipe.family}") for recipe in tiny]

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 import requests
+import wandb
 from wandb_double import Cut, Double, Lost
 from wandb_double.live import BOUNDS, no_problems, sdk_led_to_a_double, start_run
-
-wandb = pytest.importorskip("wandb")
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb
 from PIL import Image
 from wandb_double import Double
 from wandb_double.live import no_problems, sdk_led_to_a_double, start_run
-
-wandb = pytest.importorskip("wandb")
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,7 @@ class WandbOfflineTracker:
 
     kind: Final = "wandb-offline"
     capabilities: Final = Capabilities(
-        local_checkpoints=True, writes_metrics=True, writes_files=True, overwrites_metrics=True
+        local_checkpoints=True, writes_metrics=True, writes_files=True, overwrites_metrics=True, results_apart=True
     )
 
     def check(self) -> str:

@@ -23,6 +23,11 @@ RUN_ID = "0123456789abcdef" * 2
         ("mlflow:/Users/me/demo", "mlflow", Selection("/Users/me/demo")),
         (f"mlflow:/Users/me/demo/{RUN_ID}", "mlflow", Selection("/Users/me/demo", (RUN_ID,))),
         ("mlflow:a:b c", "mlflow", Selection("a:b c")),
+        ("wandb:team/vision", "wandb", Selection("team/vision")),
+        ("wandb:team/*", "wandb", Selection("team/*")),
+        ("wandb:team/vision/1a2b3c4d", "wandb", Selection("team/vision", ("1a2b3c4d",))),
+        ("wandb:team/vision/runs/1a2b3c4d", "wandb", Selection("team/vision", ("1a2b3c4d",))),  # as in its address
+        ("wandb-offline:~/wandb", "wandb-offline", Selection(str(Path("~/wandb").expanduser()))),
         ("dir:runs", "dir", Selection("runs")),
         ("dir:/data/a:b", "dir", Selection("/data/a:b")),
         ("dir:~/runs", "dir", Selection(str(Path("~/runs").expanduser()))),
@@ -39,6 +44,9 @@ def test_sources(source: str, kind: str, selection: Selection) -> None:
         ("mflow:demo", "write mlflow:demo."),
         ("MLflow:demo", "write mlflow:demo."),
         ("Dir:x", "write dir:x."),
+        ("wand:team/vision", "write wandb:team/vision."),
+        ("wandb:vision", "write wandb:ENTITY/PROJECT"),
+        ("wandb:team/vision/a/b", "write wandb:ENTITY/PROJECT"),
         ("mlflow:", "write mlflow:EXPERIMENT"),
         ("dir: ", "write dir:PATH"),
         ("demo", "write mlflow:EXPERIMENT"),
@@ -56,6 +64,21 @@ def test_a_folder_without_its_scheme(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         locate(str(tmp_path))
     assert f"write dir:{tmp_path}." in str(caught.value)
+
+
+@pytest.mark.parametrize("source", ["wandb:team/vision", "wandb-offline:runs"])
+def test_a_library_that_is_not_installed(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("integrations.locate.find_spec", {}.get)
+    with pytest.raises(UsageError, match=r'needs wandb and xxhash.*pip install "spectral-edge\[wandb\]"'):
+        locate(source)
+
+
+def test_results_of_wandb_go_beside_the_run_unless_they_are_wanted_in_it() -> None:
+    assert locate("wandb:team/vision")[0].capabilities.results_apart
+    assert not locate("wandb:team/vision", into="run")[0].capabilities.results_apart
+    assert locate("wandb-offline:runs")[0].capabilities.results_apart
+    with pytest.raises(UsageError, match="not written to"):
+        locate("wandb-offline:runs", into="run")
 
 
 def test_a_folder_has_no_child_runs(tmp_path: Path) -> None:

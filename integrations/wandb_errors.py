@@ -90,7 +90,7 @@ def in_our_words(
         return from_os_error(error, run=run, file=file)
     kind = _kind(error, text)
     text = _SILENT.sub("it did not answer in time, or is too busy", text)
-    shown = text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]} …"
+    shown = f"{text.rstrip('.')}." if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]} …"
     return kind(f"W&B at {address}: {shown}", run=run, file=file, next_step=_next_step(kind))
 
 

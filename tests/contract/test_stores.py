@@ -29,6 +29,12 @@ CELLS = [
 ]
 
 
+@pytest.fixture(scope="session")
+def another_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for an MLflow database in SQLite."""
+    return tmp_path_factory.mktemp("another-sqlite")
+
+
 @pytest.fixture
 def make_place(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -42,7 +48,8 @@ def make_place(
             log_in(monkeypatch, ADMIN)
             return str(request.getfixturevalue("guarded"))
         if store == SQLITE:
-            return f"sqlite:///{request.getfixturevalue('database')}/mlflow.db"
+            # Not the database of other tests: with files in S3 in it, its files would not all be on this machine.
+            return f"sqlite:///{request.getfixturevalue('another_database')}/mlflow.db"
         return (tmp_path / "mlruns").as_uri()
 
     def make(store: str, files: str) -> MlflowLab:

@@ -89,7 +89,10 @@ def test_readers_never_see_half_an_audit_while_it_is_replaced(tmp_path: Path) ->
     writer = start(_replace_again_and_again, store.location.root)
     reads = 0
     while writer.is_alive() and reads < 200:
-        found = store.read_run(key_of("a"))
+        try:
+            found = store.read_run(key_of("a"))
+        except StoreLockedError:  # replaced faster than it could be read: that is told, and nothing is read
+            continue
         assert found is not None
         assert_same(found, audit(key_of("a"), settings_hash=found.summary["settings_hash"]))
         counts = {name: rows.count_rows() for name, rows in store.datasets().items()}

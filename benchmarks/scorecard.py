@@ -1,0 +1,157 @@
+"""The scorecard over the runs of benchmarks/replication: the tables of docs/scorecard.md.
+
+    python -m benchmarks.scorecard [--work build/replication] [--seeds 6] [--store build/scorecard] [--stored] [--shape]
+
+Audits each run into a store (once: it takes minutes), scores it and prints the table over all runs. The metric's onset
+is found by the product's own test from the held-out accuracy, so that it is known in runs without a change of the
+spectrum too, and with it whether the change is a gain. `--stored` leaves that out: what `spectral-edge scorecard` says
+of the store. `--shape` compares `three_phases` with the test of benchmarks/replication/shape.py, which needs the Gram
+matrix of all updates.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.replication.recipes import queue
+from benchmarks.replication.runs import Run, finished
+from benchmarks.replication.shape import LEVEL, three_phases
+from spectral_edge.scorecard import (
+    KnownOnset,
+    MetricOnset,
+    Score,
+    scorecard_of_org,
+    scorecard_of_run,
+    scores_of_store,
+)
+from spectral_edge.settings import Settings
+from spectral_edge.store import Store
+from spectral_edge.tables import RunKey
+from spectral_edge.transitions import metric_change
+
+GROUPS = {"three_phases": "total", "three_phases_attention": "attention"}
+
+
+def onset(run: Run, settings: Settings) -> KnownOnset:
+    """Where held-out accuracy changes, and whether for the better."""
+    values = run.metric("held_out_accuracy")
+    change = metric_change(values, settings)
+    if change is None:
+        return "none"
+    at = change.checkpoint
+    steps = [int(run.steps[index]) for index in (at, change.low, change.high)]
+    return MetricOnset(*steps, improved=bool(values[at:].mean() > values[:at].mean()))
+
+
+def audited(runs: Sequence[Run], settings: Settings, store: Store) -> None:
+    """Put the audits that it lacks into the store."""
+    held = {(run_id, audit.fingerprint, audit.settings_hash) for (_, _, run_id), audit in store.audits().items()}
+    for run in runs:
+        if (run.recipe.name, run.recipe.hash, settings.hash) not in held:
+            store.write_run(run.audit(settings))
+            print(f"audited {run.recipe.name}", flush=True)
+
+
+def scored(runs: Sequence[Run], settings: Settings, store: Store) -> list[Score]:
+    """Every run's scores, with all that its metric tells."""
+    known = {run.recipe.name: onset(run, settings) for run in runs}
+    steps: dict[str, list[int]] = defaultdict(list)
+    for run in runs:
+        found = known[run.recipe.name]
+        if isinstance(found, MetricOnset) and found.improved:
+            steps[run.recipe.task].append(found.step)
+    everywhere = [step for found in steps.values() for step in found]
+    scores: list[Score] = []
+    for run in runs:
+        name = run.recipe.name
+        tables = store.read_run(RunKey("dir", "replication", name, name))
+        if tables is not None:
+            until = int(np.median(steps.get(run.recipe.task) or everywhere))
+            scores += scorecard_of_run(tables, onset=known[name], until=until)
+    return scores
+
+
+def print_org(scores: Sequence[Score]) -> None:
+    print(
+        "\n| test | holds | fails | not testable | holds, of those decided | what lacked |\n|---|---|---|---|---|---|"
+    )
+    contrasts = []
+    for one in scorecard_of_org(scores):
+        lacks = "; ".join(f"{name} ({count})" for name, count in one.lacks)
+        print(f"| `{one.test}` | {one.holds} | {one.fails} | {one.not_testable} | {one.share} | {lacks} |")
+        if one.contrast:
+            contrasts.append((one.test, one.contrast))
+    print("\n| contrast | counted | more often on | than on | p | outcome |\n|---|---|---|---|---|---|")
+    for test, found in contrasts:
+        sides = f"{found.claimed.more}: {found.more} | {found.claimed.less}: {found.less}"
+        p = "-" if found.p_value is None else f"{found.p_value:.2g}"
+        print(f"| `{test}` | {found.claimed.event} | {sides} | {p} | {found.outcome} |")
+    for test, found in contrasts:
+        print(f"{test}: {found.confounds}.")
+
+
+def print_families(runs: Sequence[Run], scores: Sequence[Score]) -> None:
+    """Which outcomes came in which family: h holds, f fails, - not testable, counts of runs."""
+    family = {run.recipe.name: run.recipe.family for run in runs}
+    counts: Mapping[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for score in scores:
+        counts[score.test, family[score.run.key.run_id]][score.finding.outcome] += 1
+    print("\nholds / fails / not testable, by family")
+    for (test, name), found in counts.items():
+        print(f"  {test:24s} {name:26s} {found['holds']:2d} / {found['fails']:2d} / {found['not_testable']:2d}")
+
+
+def print_numbers(scores: Sequence[Score]) -> None:
+    """The values that decided, over runs."""
+    print("\nvalue over runs: test, runs with a value, lowest, median, highest")
+    values: dict[str, list[float]] = defaultdict(list)
+    for score in scores:
+        for name, number in {"value": score.finding.value, **score.finding.numbers}.items():
+            if number is not None:
+                values[f"{score.test}: {name}"].append(number)
+    for name, found in values.items():
+        told = " ".join(f"{number:11.4g}" for number in (min(found), float(np.median(found)), max(found)))
+        print(f"  {name:44s} {len(found):3d} {told}")
+
+
+def print_agreement(runs: Sequence[Run], scores: Sequence[Score], settings: Settings) -> None:
+    """Outcome of the scorecard's test against that of the replication's, run by run."""
+    outcomes = {(score.run.key.run_id, score.test): score.finding.outcome for score in scores}
+    for test, group in GROUPS.items():
+        pairs: Counter[tuple[str, str]] = Counter()
+        for run in runs:
+            if group in run.grams:
+                whole = three_phases(run.grams[group], settings)[1] <= LEVEL
+                pairs["holds" if whole else "fails", outcomes[run.recipe.name, test]] += 1
+        print(f"\n{test}: (replication's test, scorecard's): runs")
+        for pair, count in sorted(pairs.items()):
+            print(f"  {pair[0]:6s} {pair[1]:13s} {count}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=Path("build/replication"))
+    parser.add_argument("--store", type=Path, default=Path("build/scorecard"))
+    parser.add_argument("--seeds", type=int, default=6)
+    parser.add_argument("--stored", action="store_true")
+    parser.add_argument("--shape", action="store_true")
+    options = parser.parse_args()
+    settings = Settings()
+    runs, store = list(finished(options.work, queue(options.seeds))), Store.open(options.store)
+    audited(runs, settings, store)
+    scores = scores_of_store(store) if options.stored else scored(runs, settings, store)
+    print(f"{len(runs)} runs")
+    print_org(scores)
+    print_numbers(scores)
+    print_families(runs, scores)
+    if options.shape:
+        print_agreement(runs, scores, settings)
+
+
+if __name__ == "__main__":
+    main()

@@ -153,7 +153,7 @@ def _groups(gaps: pa.Table, window: int) -> dict[str, GroupWindows]:
         if rows.num_rows:
             found[name] = GroupWindows(
                 steps=np.asarray(rows["step"].to_numpy(), dtype=np.int64),
-                n_parameters=int(rows["n_parameters"][0].as_py()),
+                n_parameters=int(rows["n_parameters"][0].as_py() or 0),
                 scalars={column: _vector(rows[column]) for column in _SCALARS},
                 lists={column: _matrix(rows[column], window) for column in _LISTS},
             )

@@ -26,6 +26,21 @@ def gap_before_metric(run: Evidence) -> Finding:
     onset = _onset(run)
     if isinstance(onset, Finding):
         return onset
+    windows = run.groups.get(TOTAL)
+    if windows is None or len(windows.steps) <= run.window // 2:
+        return lacking("full windows", f"{run.window // 2 + 1} full windows are needed")
+    # A change is sought from W // 2 windows on either side of it on (docs/transitions.md): none can come earlier.
+    first_possible = int(windows.steps[run.window // 2])
+    if onset.low <= first_possible:
+        reason = (
+            f"{run.metric} may change at step {onset.low}, and no change of the spectrum is found by {first_possible}"
+        )
+        return lacking("time before the metric's onset", reason)
+    return _ahead(run, onset)
+
+
+def _ahead(run: Evidence, onset: MetricOnset) -> Finding:
+    """Whether one of the changes lies before `onset`, intervals included."""
     told = {"metric_onset": float(onset.step), "metric_onset_low": float(onset.low)}
     if not run.transitions:
         reason = f"{run.metric} changes at step {onset.step}, and the spectrum has no change at all"

@@ -59,7 +59,7 @@ def test_a_run_is_shown_with_what_decided(store: str, capsys: pytest.CaptureFixt
 def test_what_is_not_there_is_named(store: str, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="no audited run of project 'nothing'"):
         scorecard(store, project="nothing")
-    with pytest.raises(NotFoundError, match="run nothing, file .*no audited run has this id or name"):
+    with pytest.raises(NotFoundError, match=r"run nothing, file .*no audited run has this id or name"):
         scorecard(store, run="nothing")
     with pytest.raises(UsageError, match="2 runs are called so: invented grok, other grok"):
         scorecard(store, run="grok")

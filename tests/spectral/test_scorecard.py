@@ -88,6 +88,12 @@ UNTESTABLE: list[tuple[str, Any, str]] = [
     ("gap_before_metric", lambda: run_tables(LONG, **TIMED, tested=0), "enough checkpoints"),
     ("gap_before_metric", lambda: run_tables(LONG, **TIMED, metric=None), "evaluation metric"),
     ("gap_before_metric", lambda: run_tables(LONG), "the metric's onset"),
+    (
+        "gap_before_metric",
+        lambda: run_tables(LONG, changes=AFTER, onset=(70, 70, 70)),
+        "time before the metric's onset",
+    ),
+    ("gap_before_metric", lambda: run_tables(LONG[:2], **TIMED), "full windows"),
     ("gap_before_metric", lambda: run_tables(LONG, changes=BEFORE), "change of the metric"),
     ("gap_before_metric", lambda: run_tables(LONG, changes=((240, 200, 300),), onset=ONSET), "order in time"),
     ("gap_dynamics_need_decay", lambda: run_tables(weight_decay=None), "weight decay"),

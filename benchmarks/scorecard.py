@@ -54,8 +54,8 @@ def change(run: Run, settings: Settings) -> KnownOnset:
     if found is None:
         return "none"
     at = found.checkpoint
-    steps = [int(run.steps[index]) for index in (at, found.low, found.high)]
-    return MetricOnset(*steps, improved=bool(values[at:].mean() > values[:at].mean()))
+    step, low, high = (int(run.steps[index]) for index in (at, found.low, found.high))
+    return MetricOnset(step, low, high, improved=bool(values[at:].mean() > values[:at].mean()))
 
 
 def audited(runs: Sequence[Run], settings: Settings, store: Store) -> None:

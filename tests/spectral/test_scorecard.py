@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from spectral_edge.band import Matrix
 from spectral_edge.scorecard import PREDICTIONS, Finding, MetricOnset, scorecard_of_run
 from spectral_edge.scoring.evidence import COLUMNS
+from spectral_edge.scoring.finding import decided
 from spectral_edge.scoring.of_directions import rotation_bound
 from spectral_edge.spectrum import eigenvalue_gaps, stability
 from spectral_edge.tables import RunTables
@@ -157,6 +158,19 @@ def test_a_run_without_onset_is_a_control_of_g23_until_the_given_step() -> None:
     assert (found.outcome, found.event, found.side) == ("not_testable", True, "no change of the metric established")
     assert found.value == pytest.approx(3.0)
     assert finding(tables, "g23_declines", until=MIDDLE - 120).event is False
+
+
+def test_a_is_that_of_one_window_length_around_the_onset() -> None:
+    """What A does long before and long after is not asked."""
+    a = np.full(40, 1e4)
+    a[21 - W : 21], a[21 : 21 + W] = 0.01, 1.0
+    assert finding(run_tables(LONG, **TIMED, columns={"adiabatic": a}), "adiabatic_elementwise").outcome == "holds"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_value_that_is_no_number_decides_nothing(value: float) -> None:
+    assert decided(True, "said", value=value, threshold=0, n=1).outcome == "not_testable"
+    assert decided(True, "said", value=1, threshold=0, n=1, numbers={"beside": value}).outcome == "not_testable"
 
 
 def test_g23_is_that_of_attention_where_there_is_any() -> None:

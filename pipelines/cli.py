@@ -252,6 +252,19 @@ def probe(  # noqa: PLR0913, PLR0917 - as above
     raise typer.Exit(probe_source(source, settings, request, as_json=as_json))
 
 
+@app.command(epilog="Example: spectral-edge scorecard --run my-run")
+def scorecard(
+    store: StoreOption = None,
+    project: Annotated[str | None, typer.Option(help="Only runs of this project.")] = None,
+    run: Annotated[str | None, typer.Option(metavar="ID-OR-NAME", help="Also what decided in this run.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Hold the thesis's predictions against the audited runs: holds, fails, or not testable. Writes nothing."""
+    from pipelines import scorecard_command  # noqa: PLC0415 - see above
+
+    scorecard_command.scorecard(load_settings(store=store).store, project=project, run=run, as_json=as_json)
+
+
 @app.command(epilog="Example: spectral-edge doctor mlflow:my-experiment")
 def doctor(
     sources: Annotated[list[str] | None, typer.Argument(help="Sources to ask.", metavar="[SOURCE...]")] = None,

@@ -6,8 +6,8 @@ Only the store is read, and the trackers' lists of runs: no checkpoint, and noth
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final
 
 import numpy as np
 import typer
@@ -94,42 +94,37 @@ def _controls(source: str, store: Store, settings: AuditSettings, analysis: Sett
 
 def control_of(key: RunKey, tables: RunTables | None, analysis: Settings) -> Control:
     """What the stored audit of a run says under the settings `analysis`; the tests are done anew from its band."""
-    named = {"project": key.project, "run_name": key.run_name, "run_id": key.run_id}
-    if tables is None:
-        return Control(**named, skipped="the store does not hold it; audit it first.")
-    if tables.summary["status"] == "failed":
-        return Control(**named, skipped="its audit failed.")
-    if not same_pass(tables.summary["settings"], analysis):
-        return Control(**named, skipped="it was audited with another `include` or by another version; audit it again.")
+    control = Control(key.project, key.run_name, key.run_id)
+    doubt = _doubt(tables, analysis)
+    if tables is None or doubt is not None:
+        return replace(control, skipped=doubt)
     trajectory = _trajectory(tables, analysis)
     if trajectory is None:
-        return Control(**named, skipped="the store does not hold its inner products as a whole; audit it again.")
-    count, lags = len(trajectory.steps), lags_of(trajectory)
-    if lags < analysis.lags:
+        return replace(control, skipped="the store does not hold its inner products as a whole; audit it again.")
+    control = replace(control, checkpoints=len(trajectory.steps))
+    if (lags := lags_of(trajectory)) < analysis.lags:
         why = f"the store has its inner products up to lag {lags}, and {analysis.lags} are asked for; audit it again."
-        return Control(**named, checkpoints=count, skipped=why)
-    result = strongest(trajectory.bands, analysis)
-    if not result.tests:
+        return replace(control, skipped=why)
+    found = strongest(trajectory.bands, analysis)
+    if not found.tests:
         need = fewest_updates(analysis.window) + 1
-        why = f"it has {count} checkpoints, and a test needs {need} with no two identical in a row."
-        return Control(**named, checkpoints=count, skipped=why)
-    change = result.change
-    where = (change.group, change.kind, trajectory.steps[change.update + 1]) if change else (None, None, None)
-    return Control(**named | {"run_name": tables.key.run_name}, **_facts(count, result.tests, result.q_value, where))
+        why = f"it has {control.checkpoints} checkpoints; a test needs {need} with no two identical in a row."
+        return replace(control, skipped=why)
+    told = replace(control, tests=found.tests, q_value=found.q_value)
+    if (change := found.change) is None:
+        return told
+    return replace(told, group=change.group, kind=change.kind, onset_step=trajectory.steps[change.update + 1])
 
 
-def _facts(
-    checkpoints: int, tests: int, q_value: float, where: tuple[str | None, str | None, int | None]
-) -> dict[str, Any]:
-    group, kind, onset = where
-    return {
-        "checkpoints": checkpoints,
-        "tests": tests,
-        "q_value": q_value,
-        "group": group,
-        "kind": kind,
-        "onset_step": onset,
-    }
+def _doubt(tables: RunTables | None, analysis: Settings) -> str | None:
+    """Why the stored audit of a run is of no use; None where it is."""
+    if tables is None:
+        return "the store does not hold it; audit it first."
+    if tables.summary["status"] == "failed":
+        return "its audit failed."
+    if not same_pass(tables.summary["settings"], analysis):
+        return "it was audited with another `include` or by another version; audit it again."
+    return None
 
 
 def _trajectory(tables: RunTables, analysis: Settings) -> Trajectory | None:
@@ -176,7 +171,7 @@ def _tell(controls: Sequence[Control], analysis: Settings, stated: Rate, calibra
         print_line(stderr_console(), "note:", "yellow", note)
 
 
-_LIKE = "what is said of them holds for runs of the same mixture."
+_LIKE: Final = "what is said of them holds for runs of the same mixture."
 
 
 def _advice(calibrated: Calibration) -> str:

@@ -1,4 +1,4 @@
-"""How often is a change reported on runs that have none, and at which setting would it be rarely? (theory 9)
+"""Control runs tell how often a change is reported where none is, and at which setting it rarely is (theory 9).
 
 The detector's rate is stated for updates whose order tells nothing. Real runs without an event need not be like that:
 their updates shrink, turn and settle. So a user's own control runs are asked: the smallest q-value of each is a score,
@@ -148,4 +148,5 @@ def _just_below(value: float) -> float:
     places = _DIGITS - 1 - math.floor(math.log10(value))
     if round(value * 10**places, 6) == 10 ** (_DIGITS - 1):
         places += 1  # below a power of ten, three digits reach one place further
-    return round((math.ceil(round(value * 10**places, 6)) - 1) / 10**places, places)
+    scaled = math.ceil(round(value * 10.0**places, 6)) - 1
+    return float(round(scaled / 10.0**places, places))

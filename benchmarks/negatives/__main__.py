@@ -50,11 +50,9 @@ def tables(work: Path, replication: Path, counts: dict[str, int], settings: Sett
         for name, members in sets.items()
         if members
     }
-    by_set = {name: q_values(members, settings, work) for name, members in ours.items()} | {
-        f"replication, {name}": [scores[run.recipe.name] for run in members]
-        for name, members in sets.items()
-        if members
-    }
+    by_set = {name: q_values(members, settings, work) for name, members in ours.items()}
+    for name, members in sets.items():
+        by_set[f"replication, {name}"] = [scores[run.recipe.name] for run in members]
     return [
         stated_table(runs, left_out, settings, work),
         calibrated_table(runs, settings, work),

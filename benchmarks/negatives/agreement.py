@@ -1,7 +1,7 @@
 """Table 3: a second detector that shares only the series with ours, and where the two agree.
 
 Optimal partitioning (Jackson et al. 2005; what PELT prunes) of the log gap ratio into pieces of constant mean, by
-dynamic programming. The cost of a piece is its sum of squares over the noise variance; each further piece costs 2 log n.
+dynamic programming. The cost of a piece is its sum of squares over the noise variance; each further one costs 2 log n.
 Windows overlap, so only every (W // 2)-th is taken, and as two neighbours still share half of their updates, the
 noise variance and the penalty allow for it: variance from differences of values that share no update, penalty doubled,
 the factor by which such an overlap raises the variance of a mean. No permutations, no p-values, no angle, no position.
@@ -84,8 +84,8 @@ def agreement_table(by_set: Mapping[str, Sequence[tuple[bool, bool]]]) -> Table:
         )
     return Table(
         "agreement",
-        "Table 3: runs given a change by ours (any kind and group, q <= 0.05) and by optimal partitioning of the log gap "
-        "ratio of all parameters",
+        "Table 3: runs given a change by ours (any kind and group, q <= 0.05) and by optimal partitioning of the log "
+        "gap ratio of all parameters",
         "-",
         rows,
     )

@@ -2,20 +2,20 @@
 
     python -m benchmarks.negatives.arrangements
 
-T = b h updates are cut into blocks of h = W // 2, the first of which begins at one of h places with equal chance. Begins
-it at 0, there are b whole blocks; else b - 1 whole ones and two pieces at the ends. Take the clearest change there can
-be: m blocks of one sort, then b - m of the other. An arrangement is as striking as what was observed only where the two
-sorts are apart again.
+T = b h updates are cut into blocks of h = W // 2, the first of which begins at one of h places with equal chance. Where
+that is the first update there are b whole blocks, else b - 1 and two pieces at the ends. Take the clearest change there
+can be: m blocks of one sort, then b - m of the other. An arrangement is as striking as what was observed only where the
+two sorts are apart again.
 
-- Start at 0: that are m! (b - m)! of the b! arrangements, 1 / C(b, m).
-- Another start: the cut runs through one piece, which holds both sorts and fits between them in one place alone; the
+- Begin at the first update: that are m! (b - m)! of the b! arrangements, 1 / C(b, m).
+- Another begin: the cut runs through one piece, which holds both sorts and fits between them in one place alone; the
   other b pieces, of b + 1, are apart in m! (b - m)! of (b + 1)! arrangements, 1 / ((b + 1) C(b, m)).
 
-So the p-value is [s/h + (1 - 1/h) / (b + 1)] / C(b, m) where nothing but the change tells blocks apart, with s = 1 for a kind with a direction (gap
-opening or collapse) and 2 for one that is as large in reverse (level crossing, rotation; the piece with both sorts does
-not fit in reverse); at best m = b // 2. Reported is q <= 0.05 over K tests; where one test alone stands out, q = K p.
-And no p-value is below 1 / 1000, as 999 arrangements are tried. With noise, orders of one division differ a little, and
-the p-value of a clear change lies anywhere between that value and nearly none: half of it in the median.
+So the p-value is [s/h + (1 - 1/h) / (b + 1)] / C(b, m) where nothing but the change tells blocks apart; s = 1 for a kind
+with a direction (gap opening or collapse) and 2 for one that is as large in reverse (level crossing, rotation; the
+piece with both sorts does not fit in reverse); at best m = b // 2. Reported is q <= 0.05 over K tests; where one test
+alone stands out, q = K p. And no p-value is below 1 / 1000, as 999 arrangements are tried. With noise, orders of one
+division differ a little, and the p-value of a clear change lies between nearly none and that value.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 **No event.** A run's *segment* is 60 consecutive checkpoints (59 updates) over which
 
 1. the held-out metric (accuracy; for regression the share of variance explained) stays within a range of 0.05, and
-2. the training loss (cross entropy in nats; for regression the mean squared error of targets with variance near 1), over
-   all training data, stays within a range of 0.05,
+2. the training loss (cross entropy in nats; for regression the mean squared error of targets with variance near 1),
+   over all training data, stays within a range of 0.05,
 
 and at whose first checkpoint
 

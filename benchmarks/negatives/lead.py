@@ -30,8 +30,7 @@ def lead_tables(runs: Sequence[Run], settings: Settings, work: Path) -> list[Tab
     grokked = [run for run in runs if not run.recipe.fine_tune_at and events(run).grokked]
     for run in grokked:
         found = sorted(reported(run, settings, work), key=lambda one: one["onset_step"])
-        for change in found:
-            rows.append({"run": run.recipe.name, "order": order_of(change)} | change)
+        rows += [{"run": run.recipe.name, "order": order_of(change)} | change for change in found]
         changes.update(order_of(change) for change in found)
         firsts[order_of(found[0]) if found else "no change"] += 1
         with_any.update({order_of(change) for change in found})

@@ -76,7 +76,7 @@ def calibrated_table(runs: Sequence[Negative], settings: Settings, work: Path) -
     for name, process, members in sets(runs):
         scores = q_values(members, settings, work)
         row: dict[str, object] = {"runs": name, "updates": process, "stated": told(rate_at(scores, TARGET))}
-        own = [run for run in calibration if run.kind == name or (name == f"ALL {run.process}") or name == "ALL"]
+        own = [run for run in calibration if name in {run.kind, f"ALL {run.process}", "ALL"}]
         others = [run for run in calibration if run.kind != name]
         for label, controls in (("own kind", own), ("other kinds", others if name[:3] != "ALL" else [])):
             row |= _calibrated(label, scores, q_values(controls, settings, work))

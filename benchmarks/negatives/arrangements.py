@@ -11,8 +11,8 @@ two sorts are apart again.
 - Another begin: the cut runs through one piece, which holds both sorts and fits between them in one place alone; the
   other b pieces, of b + 1, are apart in m! (b - m)! of (b + 1)! arrangements, 1 / ((b + 1) C(b, m)).
 
-So the p-value is [s/h + (1 - 1/h) / (b + 1)] / C(b, m) where nothing but the change tells blocks apart; s = 1 for a kind
-with a direction (gap opening or collapse) and 2 for one that is as large in reverse (level crossing, rotation; the
+So the p-value is [s/h + (1 - 1/h) / (b + 1)] / C(b, m) where nothing but the change tells blocks apart: s = 1 for a
+kind with a direction (gap opening or collapse) and 2 for one that is as large in reverse (level crossing, rotation; the
 piece with both sorts does not fit in reverse); at best m = b // 2. Reported is q <= 0.05 over K tests; where one test
 alone stands out, q = K p. And no p-value is below 1 / 1000, as 999 arrangements are tried. With noise, orders of one
 division differ a little, and the p-value of a clear change lies between nearly none and that value.

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import permutations
+from itertools import combinations, permutations
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.negatives.agreement import SHORTEST, partition
 from benchmarks.negatives.arrangements import fewest_blocks, smallest_p
+from benchmarks.negatives.kinds import SEGMENT
+from benchmarks.negatives.lead import order_of
+from benchmarks.negatives.runs import eligible
 from benchmarks.synthetic_updates import NULLS, band_of_gram, planted
 from spectral_edge.calibration import SMALLEST_Q, calibrate, fewest_controls, rate_at, strongest
 from spectral_edge.errors import UsageError
@@ -121,3 +125,44 @@ def test_eight_blocks_are_what_the_formula_asks_for() -> None:
     assert needed == {3: 10, 4: 9, 6: 8, 8: 8, 10: 8, 12: 7, 20: 7, 40: 6}
     assert fewest_updates(10) == 8 * 5
     assert fewest_blocks(13 * len(KINDS), 5) is None  # 999 permutations are too few for so many tests
+
+
+def test_a_segment_without_an_event_is_the_first_in_which_the_metrics_stand_still() -> None:
+    count, settled = 100, 30
+    fitted = np.linspace(0.9, 1.0, count)
+    held_out = np.where(np.arange(count) < settled, 0.5, 0.9)
+    loss = np.full(count, 0.1)
+    metrics = np.stack([fitted, held_out, loss], axis=1)
+    assert eligible(metrics, 0.0) == settled
+    assert eligible(metrics, fitted[35]) == 35
+    assert eligible(metrics[: settled + SEGMENT - 1], 0.0) is None
+    metrics[60, 2] = 0.2  # an event in every segment that is left
+    assert eligible(metrics, 0.0) is None
+
+
+@given(st.lists(st.floats(-3, 3), min_size=6, max_size=11), st.floats(0.05, 2))
+def test_optimal_partitioning_by_enumeration(values: list[float], variance: float) -> None:
+    series = np.array(values)
+    n = len(series)
+
+    def cost(cuts: tuple[int, ...]) -> float:
+        pieces = np.split(series, cuts)
+        return sum(((p - p.mean()) ** 2).sum() for p in pieces) / variance + 2 * np.log(n) * len(cuts)
+
+    possible = [
+        cuts
+        for pieces in range(n // SHORTEST)
+        for cuts in combinations(range(SHORTEST, n - SHORTEST + 1), pieces)
+        if min(np.diff([0, *cuts, n])) >= SHORTEST
+    ]
+    found = tuple(partition(series, variance))
+    assert found in possible
+    assert cost(found) == pytest.approx(min(map(cost, possible)), abs=1e-7)
+
+
+def test_an_order_is_established_only_by_an_interval_without_zero() -> None:
+    assert order_of({"lead_low": 25, "lead_high": 300}) == "leads"
+    assert order_of({"lead_low": -25, "lead_high": 300}) == "not established"
+    assert order_of({"lead_low": 0, "lead_high": 300}) == "not established"
+    assert order_of({"lead_low": -300, "lead_high": -25}) == "follows"
+    assert order_of({"lead_low": None, "lead_high": None}) == "no metric onset"

@@ -36,6 +36,7 @@ def tables(work: Path, replication: Path, counts: dict[str, int], settings: Sett
     scores = {run.recipe.name: strongest_of(run, settings, work).q_value for run in retrained}
     sets = {name: [run for run in retrained if outcome(run) == name] for name in ("grokked", "did not grok", "forgets")}
     ours = {f"negatives, {process}": [r for r in test if r.process == process] for process in _processes(test)}
+    ours["negatives, updates shuffled"] = [run.shuffled() for run in test]
     pairs = {
         name: [
             (statistic(run, settings, work).q_value <= settings.false_alarm_rate, _broken(run.grams["total"], settings))

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks.replication.order import reported
 from benchmarks.replication.phases import events
 from benchmarks.replication.runs import Run
@@ -26,6 +28,7 @@ def order_of(change: dict[str, object]) -> str:
 def lead_tables(runs: Sequence[Run], settings: Settings, work: Path) -> list[Table]:
     """Change by change, and counted: changes, and runs by their first change (total first)."""
     rows: list[Row] = []
+    leads: list[int] = []
     changes, firsts, with_any = Counter[str](), Counter[str](), Counter[str]()
     grokked = [run for run in runs if not run.recipe.fine_tune_at and events(run).grokked]
     for run in grokked:
@@ -33,6 +36,7 @@ def lead_tables(runs: Sequence[Run], settings: Settings, work: Path) -> list[Tab
         rows += [{"run": run.recipe.name, "order": order_of(change)} | change for change in found]
         changes.update(order_of(change) for change in found)
         firsts[order_of(found[0]) if found else "no change"] += 1
+        leads += [found[0]["lead_steps"]] if found and found[0]["lead_steps"] is not None else []
         with_any.update({order_of(change) for change in found})
     counted: list[Row] = [
         {
@@ -43,9 +47,17 @@ def lead_tables(runs: Sequence[Run], settings: Settings, work: Path) -> list[Tab
         }
         for name in (*ORDERS, "no change")
     ]
+    before, same, after = (sum(np.sign(lead) == sign for lead in leads) for sign in (1, 0, -1))
+    note = (
+        f"by points alone, the first change precedes the metric in {before} runs, with it in {same}, after in {after}"
+    )
     return [
         Table("lead_changes", "Table 5, change by change", "gap first", rows, "steps; lead = metric onset - gap onset"),
         Table(
-            "lead", f"Table 5: the gap against held-out accuracy, {len(grokked)} grokking runs", "gap first", counted
+            "lead",
+            f"Table 5: the gap against held-out accuracy, {len(grokked)} grokking runs",
+            "gap first",
+            counted,
+            note,
         ),
     ]

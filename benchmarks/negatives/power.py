@@ -1,6 +1,6 @@
 """Table 6: power against the gap's growth and the length of the series, as stated and calibrated.
 
-python -m benchmarks.negatives.power [--repetitions 20] [--settings 0.05 0.01 0.002]
+python -m benchmarks.negatives.power [--repetitions 20] [--settings 0.05 0.0239 0.01]
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def power_table(repetitions: int, levels: tuple[float, ...], settings: Settings)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=20)
-    parser.add_argument("--settings", type=float, nargs="+", default=[0.05, 0.01, 0.004])
+    parser.add_argument("--settings", type=float, nargs="+", default=[0.05, 0.0239, 0.01])
     options = parser.parse_args()
     print(power_table(options.repetitions, tuple(options.settings), Settings()).text())
 

@@ -46,12 +46,13 @@ def stated_table(
     for name, process, members in sets(runs):
         found = [statistic(run, settings, work) for run in members]
         alarmed = [one for one in found if one.q_value <= settings.false_alarm_rate]
+        kinds = {run.kind for run in members}
         onsets = [one.update for one in alarmed if one.update is not None]
         rows.append(
             {
                 "runs": name,
                 "updates": process,
-                "left out": sum(one == (name, "test") for one in left_out),
+                "left out": sum(part == "test" and kind in kinds for kind, part in left_out),
                 "eligible at": float(np.median([run.eligible for run in members])),
                 "norm, last/first third": float(np.median([run.norm_ratio for run in members])),
                 "changed": told(Rate(len(alarmed), len(found))),

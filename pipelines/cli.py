@@ -265,6 +265,27 @@ def scorecard(
     scorecard_command.scorecard(load_settings(store=store).store, project=project, run=run, as_json=as_json)
 
 
+@app.command(epilog="Example: spectral-edge calibrate mlflow:my-controls --target 0.05")
+def calibrate(  # noqa: PLR0913, PLR0917 - as above
+    sources: SourcesArgument,
+    filter_: FilterOption = None,
+    state: StateOption = None,
+    since: SinceOption = None,
+    store: StoreOption = None,
+    window: WindowOption = None,
+    target: Annotated[float, typer.Option(help="Share of control runs that may be given a change.")] = 0.05,
+    tracking_uri: TrackingUriOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell how often your own control runs, in which nothing happens, are given a change. Reads no checkpoint."""
+    settings = load_settings(
+        filter=filter_, state=state, since=since, store=store, window=window, tracking_uri=tracking_uri
+    )
+    from pipelines.calibrate_command import calibrate_sources  # noqa: PLC0415 - see above
+
+    raise typer.Exit(calibrate_sources(sources, settings, target=target, as_json=as_json))
+
+
 @app.command(epilog="Example: spectral-edge doctor mlflow:my-experiment")
 def doctor(
     sources: Annotated[list[str] | None, typer.Argument(help="Sources to ask.", metavar="[SOURCE...]")] = None,

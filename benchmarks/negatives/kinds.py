@@ -26,8 +26,8 @@ what its updates do:
 Beside each rate stands that of the same segments with their updates in random order: the detector's own null on the
 same real updates, which separates faults of the test from changes of the spectrum.
 
-**Seeds.** 1001 and up calibrate, 2001 and up test; 5 to 7 were used to set rates and batch sizes, looking at metrics
-only. The memorising runs of build/replication test only.
+**Seeds.** 1001 and up calibrate, 2001 and up test; 5 to 7 were used to set rates, batches, lengths, levels of fit
+and the teacher's number of examples, looking at metrics only. The memorising runs of build/replication test only.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ def memorising(folder: Path) -> Iterator[Negative | tuple[str, str]]:
     """The memorising runs of the replication: by the same rule, but that loss and metrics are its own."""
     for run in finished(folder, [recipe for recipe in queue(6) if recipe.kind == "memorising"]):
         if run.recipe.task == "commands":
-            continue  # two of these six runs do generalise
+            continue  # no arithmetic
         columns = ("train_accuracy", "held_out_accuracy", "train_loss")
         start = eligible(np.stack([run.metric(name) for name in columns], axis=1), _FITTED)
         if start is None:

@@ -20,6 +20,7 @@ from pipelines.cli_options import (
     FilterOption,
     Into,
     JsonOption,
+    LagsOption,
     LearningRateMetricOption,
     LearningRateParamOption,
     Level,
@@ -76,7 +77,7 @@ def audit(  # noqa: PLR0913, PLR0917 - one parameter a flag; typer fills them by
     since: SinceOption = None,
     store: StoreOption = None,
     window: WindowOption = None,
-    lags: Annotated[int | None, typer.Option(help="Largest lag kept. Default: six windows.")] = None,
+    lags: LagsOption = None,
     device: Annotated[Device | None, typer.Option(help="Default: auto, cuda where torch has it.")] = None,
     metric: Annotated[str | None, typer.Option(help="Evaluation metric to compare with.")] = None,
     metric_direction: Annotated[
@@ -273,13 +274,14 @@ def calibrate(  # noqa: PLR0913, PLR0917 - as above
     since: SinceOption = None,
     store: StoreOption = None,
     window: WindowOption = None,
+    lags: LagsOption = None,
     target: Annotated[float, typer.Option(help="Share of control runs that may be given a change.")] = 0.05,
     tracking_uri: TrackingUriOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Tell how often your own control runs, in which nothing happens, are given a change. Reads no checkpoint."""
     settings = load_settings(
-        filter=filter_, state=state, since=since, store=store, window=window, tracking_uri=tracking_uri
+        filter=filter_, state=state, since=since, store=store, window=window, lags=lags, tracking_uri=tracking_uri
     )
     from pipelines.calibrate_command import calibrate_sources  # noqa: PLC0415 - see above
 

@@ -73,6 +73,7 @@ WeightDecayParamOption = Annotated[
     str | None, typer.Option("--weight-decay-param", metavar="NAME", help="Parameter that holds the weight decay.")
 ]
 WindowOption = Annotated[int | None, typer.Option(help="Updates in a window, at least 3. Default: 10.")]
+LagsOption = Annotated[int | None, typer.Option(help="Largest lag kept. Default: six windows.")]
 SeriesOption = Annotated[str | None, typer.Option(help="Series of checkpoints, by name or glob. Default: longest.")]
 TrackingUriOption = Annotated[str | None, typer.Option(help="MLflow's address. Default: MLFLOW_TRACKING_URI.")]
 MaxDiskOption = Annotated[str | None, typer.Option(help="Room for downloads in flight. Default: 20GB.")]

@@ -270,7 +270,7 @@ def _writing_requests(settings: AuditSettings) -> int:
 def _written_back(scope: Scope) -> str:
     words = WRITTEN_BACK[scope.settings.annotate]
     is_apart = scope.tracker.capabilities.results_apart and scope.settings.annotate != "none"
-    return f"a run of its own with {words}" if is_apart else words
+    return f"{words}; results in a run of its own" if is_apart else words
 
 
 def _bytes(scope: Scope, refs: Sequence[CheckpointRef], lags: int) -> tuple[int, int]:

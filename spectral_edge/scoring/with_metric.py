@@ -16,6 +16,8 @@ DECLINE: Final = 2.0
 SMALL: Final = 0.1
 LARGE: Final = 10.0
 """A << 1 and A >> 1, taken as a factor of ten on either side; the paper gives no numbers."""
+G23_DECLINES: Final = "g23_declines"
+"""Name of the one prediction in which runs without a change of the metric count: as controls."""
 MOVES, STAYS = "metric changes", "no change of the metric established"
 
 
@@ -87,15 +89,15 @@ def g23_declines(run: Evidence) -> Finding:
     return found.on(MOVES, ratio >= DECLINE)
 
 
-def _control(run: Evidence, group: str, why: Finding) -> Finding:
+def _control(run: Evidence, group: str, silent: Finding) -> Finding:
     """Not testable, as the claim is of runs that generalise; its decline counts on the other side."""
     if run.facts.moved is not False or run.until is None:
-        return why
+        return silent
     ratio, n = _decline(run, group, run.until)
     if not np.isfinite(ratio):
-        return why
-    reason = f"{why.reason}; as a control: largest over last g23 until step {run.until}"
-    told = Finding("not_testable", reason, why.lacks, group, ratio, DECLINE, n)
+        return silent
+    reason = f"{silent.why}; as a control: largest over last g23 until step {run.until}"
+    told = Finding("not_testable", reason, silent.lacks, group, ratio, DECLINE, n)
     return told.on(STAYS, ratio >= DECLINE)
 
 
@@ -140,9 +142,12 @@ def _onset(run: Evidence) -> MetricOnset | Finding:
     """Where the metric changes for the better, as far as is known; otherwise why that is not known."""
     if run.metric is None:
         return lacking("evaluation metric", "the run logged no evaluation metric")
+    if run.onset is None and run.earlier:
+        reason = f"audited by an earlier version, which did not store where {run.metric} changes; audit the run again"
+        return lacking("audited by an earlier version", reason)
     if run.onset is None and run.facts.moved is None:
-        reason = f"the tables hold the onset of {run.metric} only beside a change of the spectrum, and there is none"
-        return lacking("the metric's onset", reason)
+        reason = f"{run.metric} could not be tested: too few checkpoints, or it is not known at each of them"
+        return lacking("a test of the metric", reason)
     if run.onset is None:
         return lacking("change of the metric", f"no change of {run.metric} is established")
     if run.onset.improved is False:

@@ -41,9 +41,9 @@ def test_json_is_one_document(store: str, capsys: pytest.CaptureFixture[str]) ->
     said = capsys.readouterr()
     found = json.loads(said.out)
     assert said.err == ""
-    assert [row["test"] for row in found["predictions"]] == [prediction.name for prediction in PREDICTIONS]
+    assert [row["prediction"] for row in found["predictions"]] == [prediction.name for prediction in PREDICTIONS]
     assert {row["run_id"] for row in found["runs"]} == {"control"}
-    by_test = {row["test"]: row for row in found["runs"]}
+    by_test = {row["prediction"]: row for row in found["runs"]}
     assert by_test["gap_dynamics_need_decay"]["outcome"] == "holds"
     assert by_test["k_star_by_optimizer"]["value"] == 1
     scorecard(store, as_json=True)

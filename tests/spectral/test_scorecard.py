@@ -43,7 +43,7 @@ WITHOUT_GAPS = ("gap_before_metric", "gap_dynamics_need_decay")
 
 
 def finding(tables: RunTables, test: str, **known: Any) -> Finding:
-    [found] = [score.finding for score in scorecard_of_run(tables, **known) if score.test == test]
+    [found] = [score.finding for score in scorecard_of_run(tables, **known) if score.prediction == test]
     return found
 
 

@@ -30,7 +30,7 @@ def test_the_table_has_every_prediction_with_its_counts(store: str, capsys: pyte
     lines = {line.split()[0]: line for line in said.out.splitlines() if line.strip()}
     assert set(lines) >= {prediction.name for prediction in PREDICTIONS}
     assert lines["gap_before_metric"].split()[1:4] == ["1", "0", "2"]
-    assert "the metric's onset (2)" in lines["gap_before_metric"]
+    assert "change of the metric (2)" in lines["gap_before_metric"]
     assert "gap_dynamics_need_decay: not_testable. at least one change is reported: 1/2 [0.01, 0.99]" in said.out
     assert "optimizer (AdamW, Muon against AdamW)" in said.out
     assert "docs/scorecard.md" in said.err

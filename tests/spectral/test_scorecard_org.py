@@ -170,9 +170,12 @@ def test_a_store_says_what_its_runs_say(tmp_path: Path) -> None:
     ]
     for tables in runs:
         store.write_run(tables)
+    store.write_run(old := run_tables(falling_g23(3.0), name="d", changes=BEFORE, onset=ONSET, earlier=True))
+    runs.insert(2, old)
     found = scores_of_store(store)
-    untils = [MIDDLE, MIDDLE, None]
+    untils = [MIDDLE, MIDDLE, MIDDLE, None]
     assert found == [s for one, until in zip(runs, untils, strict=True) for s in scorecard_of_run(one, until=until)]
+    assert [score.finding.event for score in found if score.prediction == "g23_declines"] == [True, True, None, None]
     assert {score.run.key.run_id for score in scores_of_store(store, "other")} == {"c"}
     assert scores_of_store(store, "none such") == []
 

@@ -130,14 +130,12 @@ class Evidence:
     def of(cls, tables: RunTables, known: KnownOnset | None = None, until: int | None = None) -> Evidence:
         """What `tables` offer; `known` comes before what they say of the metric."""
         run = tables.summary
-        settings = json.loads(run["settings"]) if run["settings"] else {}
-        usual = Settings()
-        window = int(settings.get("window", usual.window))
+        window = window_of(run)
         found = None if known == "none" else known or onset_of(run)
         return cls(
             facts=RunFacts.of(run, known),
             window=window,
-            floor=float(settings.get("numerical_floor", usual.numerical_floor)),
+            floor=float(_setting(run, "numerical_floor", Settings.numerical_floor)),
             groups=_groups(tables.gaps, window),
             transitions=tables.transitions.to_pylist(),
             tested=int(run["stretches_tested"] or 0),
@@ -147,6 +145,15 @@ class Evidence:
             onset=found if run["metric_name"] is not None else None,
             until=until,
         )
+
+
+def window_of(run: Mapping[str, Any]) -> int:
+    """W of the settings in a row of table `runs`."""
+    return int(_setting(run, "window", Settings.window))
+
+
+def _setting(run: Mapping[str, Any], name: str, usual: float) -> Any:
+    return json.loads(run["settings"] or "{}").get(name, usual)
 
 
 def onset_of(run: Mapping[str, Any]) -> MetricOnset | None:

@@ -98,10 +98,8 @@ def _g23_of_controls(gaps: pds.Dataset, runs: Sequence[_Run]) -> dict[_Id, tuple
             groups = windows["group"].to_pylist()
             group = ATTENTION if ATTENTION in groups else TOTAL
             one = windows.filter(pc.equal(windows["group"], group)).sort_by("step")
-            found[name] = (
-                G23(group, *(one[column].to_numpy() for column in ("step", "g23_eigen")), window_of(row)),
-                until,
-            )
+            steps, values = (one[column].to_numpy() for column in ("step", "g23_eigen"))
+            found[name] = G23(group, steps, values, window_of(row)), until
     return found
 
 

@@ -92,9 +92,9 @@ def print_org(scores: Sequence[Score]) -> None:
     contrasts = []
     for one in scorecard_of_org(scores):
         lacks = "; ".join(f"{name} ({count})" for name, count in one.lacks)
-        print(f"| `{one.test}` | {one.holds} | {one.fails} | {one.not_testable} | {one.share} | {lacks} |")
+        print(f"| `{one.prediction}` | {one.holds} | {one.fails} | {one.not_testable} | {one.share} | {lacks} |")
         if one.contrast:
-            contrasts.append((one.test, one.contrast))
+            contrasts.append((one.prediction, one.contrast))
     print("\n| contrast | counted | more often on | than on | p | outcome |\n|---|---|---|---|---|---|")
     for test, found in contrasts:
         sides = f"{found.claimed.more}: {found.more} | {found.claimed.less}: {found.less}"
@@ -103,7 +103,7 @@ def print_org(scores: Sequence[Score]) -> None:
     for test, found in contrasts:
         print(f"{test}: {found.confounds}.")
         for side in (found.claimed.more, found.claimed.less):
-            values = [s.finding.value for s in scores if s.test == test and s.finding.side == side]
+            values = [s.finding.value for s in scores if s.prediction == test and s.finding.side == side]
             known = [value for value in values if value is not None]
             if known:
                 print(f"  {side}: median value {np.median(known):.3g} of {len(known)} runs")
@@ -114,7 +114,7 @@ def print_families(runs: Sequence[Run], scores: Sequence[Score]) -> None:
     family = {run.recipe.name: run.recipe.family for run in runs}
     counts: Mapping[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for score in scores:
-        counts[score.test, family[score.run.key.run_id]][score.finding.outcome] += 1
+        counts[score.prediction, family[score.run.key.run_id]][score.finding.outcome] += 1
     print("\nholds / fails / not testable, by family")
     for (test, name), found in counts.items():
         print(f"  {test:24s} {name:26s} {found['holds']:2d} / {found['fails']:2d} / {found['not_testable']:2d}")
@@ -127,7 +127,7 @@ def print_numbers(scores: Sequence[Score]) -> None:
     for score in scores:
         for name, number in {"value": score.finding.value, **score.finding.numbers}.items():
             if number is not None:
-                values[f"{score.test}: {name}"].append(number)
+                values[f"{score.prediction}: {name}"].append(number)
     for name, found in values.items():
         told = " ".join(f"{number:11.4g}" for number in (min(found), float(np.median(found)), max(found)))
         print(f"  {name:44s} {len(found):3d} {told}")
@@ -135,7 +135,7 @@ def print_numbers(scores: Sequence[Score]) -> None:
 
 def print_agreement(runs: Sequence[Run], scores: Sequence[Score], settings: Settings) -> None:
     """Outcome of the scorecard's test against that of the replication's, run by run."""
-    outcomes = {(score.run.key.run_id, score.test): score.finding.outcome for score in scores}
+    outcomes = {(score.run.key.run_id, score.prediction): score.finding.outcome for score in scores}
     for test, group in GROUPS.items():
         pairs: Counter[tuple[str, str]] = Counter()
         for run in runs:

@@ -22,7 +22,7 @@ from spectral_edge.scorecard import (
 )
 from spectral_edge.store import Store
 
-_OF_RUN = ("test", "outcome", "value", "threshold", "n", "group", "reason")
+_OF_RUN = ("prediction", "outcome", "value", "threshold", "n", "group", "why")
 _NOTE = "not testable says that something lacks or is left open, not that the claim is wrong; see docs/scorecard.md."
 
 
@@ -53,7 +53,7 @@ def scorecard(store: str, *, project: str | None = None, run: str | None = None,
     typer.echo()
     for one in over_all:
         if one.contrast is not None:
-            print_line(stdout_console(), f"{one.test}:", "bold", _told(one.contrast))
+            print_line(stdout_console(), f"{one.prediction}:", "bold", _told(one.contrast))
     if chosen:
         typer.echo(f"\n{chosen[0].run.key.run_name}")
         print_table(list(_OF_RUN), scores_table(chosen).to_pylist())
@@ -76,7 +76,7 @@ def _of_run(scores: Sequence[Score], wanted: str, store: str) -> list[Score]:
 
 def _row(score: OrgScore) -> dict[str, Any]:
     return {
-        "prediction": score.test,
+        "prediction": score.prediction,
         "holds": score.holds,
         "fails": score.fails,
         "not testable": score.not_testable,

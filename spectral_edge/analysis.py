@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,11 +16,12 @@ from spectral_edge.adiabatic import adiabatic, relative_learning_rate
 from spectral_edge.band import Band, Matrix
 from spectral_edge.errors import SpectralEdgeError
 from spectral_edge.regimes import Reading, read_regimes
+from spectral_edge.scoring.stored import scorecard_table
 from spectral_edge.series import Steps, TrainingRecord
 from spectral_edge.settings import Settings
 from spectral_edge.tables import INNER_PRODUCTS, SCHEMA_VERSION, RunKey, RunTables, audit_id, build
 from spectral_edge.trajectory import Trajectory
-from spectral_edge.transitions import Change, MetricChange, Tested, fewest_updates, find_changes, metric_change
+from spectral_edge.transitions import Change, MetricChange, Tested, fewest_updates, find_changes, largest_shift
 from spectral_edge.versions import versions_json
 from spectral_edge.windows import Windows, windows
 
@@ -55,38 +56,44 @@ def analyse_run(
     steps = np.asarray(trajectory.steps, dtype=np.int64)
     groups = {name: _Group(name, band, steps, record, settings) for name, band in trajectory.bands.items()}
     tested = find_changes(trajectory.bands, settings)
-    metric = _metric_change(steps, record, settings)
+    shift = None if record.metric is None else largest_shift(record.metric.at(steps), settings)
+    metric = shift if shift is not None and shift.p_value <= settings.false_alarm_rate else None
     stamp = _stamp(key, provenance, settings)
     gaps = [stamp | row for group in groups.values() for row in group.rows()]
     transitions = [stamp | row for row in _transition_rows(tested.changes, groups, steps, record, metric)]
-    summary = _run_row(stamp, provenance, settings) | {
-        "status": "partial" if trajectory.endings else "ok",
-        "error": " ".join(trajectory.endings) or None,
-        "warnings": [
-            *provenance.warnings,
-            *trajectory.warnings,
-            *record.warnings,
-            *_untested(tested, trajectory, settings),
-        ],
-        "checkpoints": len(steps),
-        "windows": int(next(iter(groups.values())).windows.full.sum()),
-        "step_first": int(steps[0]),
-        "step_last": int(steps[-1]),
-        "regime": next(iter(groups.values())).last_regime(),
-        "transitions": len(transitions),
-        "stretches_tested": tested.stretches,
-        "optimizer": record.optimizer,
-        "weight_decay": record.weight_decay,
-        "metric_name": record.metric.name if record.metric else None,
-        "seconds_analyse": time.perf_counter() - started,
-    }
-    return RunTables(
+    summary = (
+        _run_row(stamp, provenance, settings)
+        | {
+            "status": "partial" if trajectory.endings else "ok",
+            "error": " ".join(trajectory.endings) or None,
+            "warnings": [
+                *provenance.warnings,
+                *trajectory.warnings,
+                *record.warnings,
+                *_untested(tested, trajectory, settings),
+            ],
+            "checkpoints": len(steps),
+            "windows": int(next(iter(groups.values())).windows.full.sum()),
+            "step_first": int(steps[0]),
+            "step_last": int(steps[-1]),
+            "regime": next(iter(groups.values())).last_regime(),
+            "transitions": len(transitions),
+            "stretches_tested": tested.stretches,
+            "optimizer": record.optimizer,
+            "weight_decay": record.weight_decay,
+        }
+        | _metric_columns(record, steps, shift, metric)
+    )
+    tables = RunTables(
         key=key,
         runs=build("runs", [summary]),
         inner_products=_inner_products(trajectory.bands, steps, stamp),
         gaps=build("gaps", gaps),
         transitions=build("transitions", transitions),
     )
+    scores = scorecard_table(tables)
+    spent = {"seconds_analyse": time.perf_counter() - started}
+    return replace(tables, runs=build("runs", [summary | spent]), scorecard=scores)
 
 
 def failed_run(key: RunKey, error: SpectralEdgeError, settings: Settings, provenance: Provenance) -> RunTables:
@@ -102,9 +109,10 @@ def failed_run(key: RunKey, error: SpectralEdgeError, settings: Settings, proven
         "regime": "undetermined",
         "seconds_analyse": 0.0,
     }
-    return RunTables(
+    tables = RunTables(
         key, build("runs", [row]), build("inner_products", []), build("gaps", []), build("transitions", [])
     )
+    return replace(tables, scorecard=scorecard_table(tables))
 
 
 class _Group:
@@ -218,8 +226,27 @@ def _span(steps: Steps, at: int, low: int, high: int) -> tuple[int, int, int]:
     return int(steps[at]), int(steps[low]), int(steps[high])
 
 
-def _metric_change(steps: Steps, record: TrainingRecord, settings: Settings) -> MetricChange | None:
-    return None if record.metric is None else metric_change(record.metric.at(steps), settings)
+def _metric_columns(
+    record: TrainingRecord, steps: Steps, shift: MetricChange | None, established: MetricChange | None
+) -> dict[str, Any]:
+    """What table `runs` says of the metric: `shift` is its largest, `established` the same where it is no chance."""
+    if record.metric is None:
+        return {}
+    told = {
+        "metric_name": record.metric.name,
+        "metric_higher_is_better": record.higher_is_better,
+        "metric_p_value": None if shift is None else shift.p_value,
+    }
+    if established is None:
+        return told
+    onset, low, high = _span(steps, established.checkpoint, established.low, established.high)
+    return told | {
+        "metric_onset": onset,
+        "metric_onset_low": low,
+        "metric_onset_high": high,
+        "metric_before": established.before,
+        "metric_after": established.after,
+    }
 
 
 def _untested(tested: Tested, trajectory: Trajectory, settings: Settings) -> Iterator[str]:

@@ -18,7 +18,7 @@ from deltalake.exceptions import CommitFailedError
 from spectral_edge.errors import StoreError, StoreVersionError
 from spectral_edge.store_errors import store_errors
 from spectral_edge.store_location import StoreLocation
-from spectral_edge.tables import ADDED_COLUMNS, SCHEMA_VERSION, SCHEMAS
+from spectral_edge.tables import ADDED_COLUMNS, ADDED_TABLES, SCHEMA_VERSION, SCHEMAS
 
 PARTITION: Final = ("tracker", "project_key")
 
@@ -83,6 +83,12 @@ def open_table(location: StoreLocation, table: str) -> DeltaTable:
             next_step="pip install --upgrade spectral-edge, or audit into a new store with --store",
         )
     return delta
+
+
+def older_than(location: StoreLocation) -> frozenset[str]:
+    """Those of ADDED_TABLES that came in a later version than the last that wrote into this store."""
+    lacking = _lacking(open_table(location, "runs"), "runs")
+    return frozenset(name for name, column in ADDED_TABLES.items() if column in lacking)
 
 
 def commit(location: StoreLocation, table: str, change: Callable[[DeltaTable], _Result]) -> _Result:
@@ -165,6 +171,11 @@ def distinct(
     """The distinct values of `columns` among the rows that satisfy `predicate`."""
     rows = scan(delta, table, predicate, columns).group_by(list(columns)).aggregate([])
     return {tuple(row.values()) for row in rows.select(list(columns)).to_pylist()}
+
+
+def empty_dataset(table: str) -> pds.Dataset:
+    """`table` without a row, for a store that is older than it."""
+    return pds.dataset(SCHEMAS[table].empty_table())
 
 
 def dataset(location: StoreLocation, delta: DeltaTable, table: str) -> pds.Dataset:

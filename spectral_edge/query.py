@@ -1,4 +1,4 @@
-"""SQL over the store, read-only: DuckDB sees four views of committed rows and nothing else of this machine."""
+"""SQL over the store, read-only: DuckDB sees five views of committed rows and nothing else of this machine."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _HELP: Final = f"spectral-edge query {next(iter(QUESTIONS))}, or another named q
 
 
 def query(store: Store, sql: str) -> pa.Table:
-    """Answer `sql`: one SELECT over the views `runs`, `gaps`, `transitions` and `inner_products`.
+    """Answer `sql`: one SELECT over the views `runs`, `gaps`, `transitions`, `scorecard` and `inner_products`.
 
     Args:
         store: Whose committed rows the views show, all of one moment.

@@ -69,5 +69,14 @@ SELECT tracker, project, run_name, status, checkpoints, windows, regime, transit
 FROM runs
 ORDER BY audited_at DESC, tracker, project, run_name""",
         ),
+        "scorecard": Question(
+            "in how many runs each of the thesis's predictions holds, fails or cannot be tested, by project",
+            """\
+SELECT prediction, project, count(*) FILTER (outcome = 'holds') AS holds, count(*) FILTER (outcome = 'fails') AS fails,
+       count(*) FILTER (outcome = 'not_testable') AS not_testable, mode(lacks) AS lacks_most_often
+FROM scorecard
+GROUP BY prediction, project
+ORDER BY prediction, project""",
+        ),
     }
 )

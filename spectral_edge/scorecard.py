@@ -3,17 +3,18 @@
 from spectral_edge.scorecard import scorecard_of_org, scores_of_store
 
 for score in scorecard_of_org(scores_of_store(store)):
-    print(score.test, score.holds, score.fails, score.not_testable)
+    print(score.prediction, score.holds, score.fails, score.not_testable)
 """
 
 from __future__ import annotations
 
 from spectral_edge.scoring.evidence import Evidence, KnownOnset, MetricOnset, RunFacts
 from spectral_edge.scoring.finding import Finding, Outcome
-from spectral_edge.scoring.from_store import scorecard_of_evidence, scores_of_store
-from spectral_edge.scoring.org import Contrast, OrgScore, Score, Share, scorecard_of_org
+from spectral_edge.scoring.from_store import scores_of_store
+from spectral_edge.scoring.org import Contrast, OrgScore, Share, scorecard_of_org
 from spectral_edge.scoring.predictions import PREDICTIONS, Claimed, Prediction
 from spectral_edge.scoring.rows import ORG, SCORES, org_table, scores_table
+from spectral_edge.scoring.score import Score, scorecard_of_evidence
 from spectral_edge.tables import RunTables
 
 __all__ = [
@@ -44,8 +45,8 @@ def scorecard_of_run(tables: RunTables, *, onset: KnownOnset | None = None, unti
 
     Args:
         tables: The run's tables; `inner_products` is not looked at.
-        onset: Where the run's metric changes, or `none`, if that is known better than from `transitions`, which tell
-            it only for runs with a change of the spectrum, and not whether the change was for the better.
+        onset: Where the run's metric changes, or `none`, if something better is known than the largest established
+            shift that `runs` has: whether the run generalises, say.
         until: Step until which a run whose metric does not change is looked at as a control of `g23_declines`.
     """
     return scorecard_of_evidence(Evidence.of(tables, onset, until))

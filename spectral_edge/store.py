@@ -1,9 +1,9 @@
-"""The store: four Delta tables in a folder or an S3 prefix, in which an audit is there as a whole or not at all.
+"""The store: five Delta tables in a folder or an S3 prefix, in which an audit is there as a whole or not at all.
 
-Rows of `inner_products`, `gaps` and `transitions` count only when table `runs` names their audit. A write puts those
-rows first, then the row of `runs` in one Delta commit, which is the moment the audit becomes visible, and then deletes
-the rows of the run's earlier audits. Killed anywhere, the store shows the state before or after; written again, it is
-what an undisturbed write makes of it.
+Rows of the other tables count only when table `runs` names their audit. A write puts those rows first, then the row of
+`runs` in one Delta commit, which is the moment the audit becomes visible, and then deletes the rows of its earlier
+audits. Killed anywhere, the store shows the state before or after; written again, it is what an undisturbed write makes
+of it. A store that is older than a table gets that table with the next write.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from spectral_edge import delta
 from spectral_edge.errors import StoreLockedError
 from spectral_edge.store_location import StoreLocation
 from spectral_edge.store_lock import write_lock
-from spectral_edge.store_place import DETAILS, ensure_tables
+from spectral_edge.store_place import DETAILS, add_later_tables, ensure_tables, present
 from spectral_edge.tables import SCHEMAS, RunKey, RunTables
 
 _ORDER: Final = {
@@ -33,6 +33,7 @@ _ORDER: Final = {
     "inner_products": ("run_id", "group", "step", "lag"),
     "gaps": ("run_id", "group", "step"),
     "transitions": ("run_id", "group", "onset_step", "kind"),
+    "scorecard": ("run_id", "prediction"),
 }
 _TRIES: Final = 8
 _Found = TypeVar("_Found")
@@ -134,7 +135,7 @@ class Store:
         with self._writing():
             for _ in range(_TRIES):
                 found |= delta.delete(self.location, "runs", run, "audit_id")
-                details = set().union(*(delta.delete(self.location, name, run, "audit_id") for name in DETAILS))
+                details = set().union(*(delta.delete(self.location, name, run, "audit_id") for name in self._details()))
                 found |= details
                 # On S3 another writer may have committed an audit whose other rows were just deleted.
                 if details.isdisjoint(identity[0] for identity in self._committed(run)):
@@ -153,7 +154,7 @@ class Store:
         """
         run = _rows_of(key)
         committed, found = self._steadily(
-            run, lambda: {name: delta.scan(self._table(name), name, run) for name in SCHEMAS}
+            run, lambda: {name: delta.scan(self._table(name), name, run) for name in present(self.location)}
         )
         if not committed:
             return None
@@ -172,12 +173,13 @@ class Store:
         return _sorted(delta.scan(self._table("runs"), "runs"), "runs")
 
     def datasets(self) -> dict[str, pds.Dataset]:
-        """The four tables by name as lazy Arrow datasets: committed rows only, all of one moment."""
+        """The five tables by name as lazy Arrow datasets: committed rows only, all of one moment."""
         committed, found = self._steadily(
-            None, lambda: {name: delta.dataset(self.location, self._table(name), name) for name in SCHEMAS}
+            None,
+            lambda: {name: delta.dataset(self.location, self._table(name), name) for name in present(self.location)},
         )
         ours = _identity_text().isin(pa.array(map(_joined, committed), pa.string()))
-        return {name: table.filter(ours) for name, table in found.items()}
+        return {name: found.get(name, delta.empty_dataset(name)).filter(ours) for name in SCHEMAS}
 
     def sweep(self) -> int:
         """Delete the rows that no committed audit owns, which killed writers left; returns how many audits they were.
@@ -187,7 +189,7 @@ class Store:
         """
         with self._writing():
             committed = self._committed()
-            found = {name: delta.distinct(self._table(name), name, _IDENTITY) - committed for name in DETAILS}
+            found = {name: delta.distinct(self._table(name), name, _IDENTITY) - committed for name in self._details()}
             for name, orphans in found.items():
                 for orphan in orphans:
                     predicate = delta.equals(**dict(zip(_IDENTITY, orphan, strict=True)))
@@ -197,7 +199,7 @@ class Store:
     def compact(self) -> None:
         """Merge small files, and delete files that no reader has needed for a week."""
         with self._writing():
-            for name in SCHEMAS:
+            for name in present(self.location):
                 delta.compact(self.location, name)
 
     def _writing(self) -> AbstractContextManager[None]:
@@ -208,8 +210,12 @@ class Store:
     def _table(self, name: str) -> DeltaTable:
         return delta.open_table(self.location, name)
 
+    def _details(self) -> list[str]:
+        return [name for name in present(self.location) if name in DETAILS]
+
     def _write_once(self, tables: RunTables) -> set[str]:
         """Write the rows, commit, clean up; returns the other audits of this run whose rows were deleted."""
+        add_later_tables(self.location)
         run, audit = _rows_of(tables.key), delta.equals(audit_id=tables.audit_id)
         for name in DETAILS:
             rows = _sorted(getattr(tables, name), name)

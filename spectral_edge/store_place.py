@@ -14,7 +14,7 @@ from spectral_edge.store_location import StoreLocation
 from spectral_edge.store_lock import HOLDER_FILE, LOCK_FILE
 from spectral_edge.tables import SCHEMAS
 
-DETAILS: Final = ("inner_products", "gaps", "transitions")
+DETAILS: Final = ("inner_products", "gaps", "transitions", "scorecard")
 """The tables whose rows belong to an audit that table `runs` must name."""
 
 
@@ -23,8 +23,8 @@ def ensure_tables(
 ) -> None:
     """See that the store at `location` is there, complete, and of a version that we know.
 
-    `runs` is created last, so where it is the others are too: one that is missing was lost, and is not created again.
-    A kill while creating is made good by the next call.
+    `runs` is created last, so where it is the others are too: one that is missing was lost, and is not created again,
+    unless the store is older than that table. A kill while creating is made good by the next call.
 
     Args:
         location: Where the store is, or shall be.
@@ -41,9 +41,25 @@ def ensure_tables(
             raise _not_a_store(location, "a file")
         if not delta.table_exists(location, "runs"):
             _create(location, writing, create=create)
-    delta.open_table(location, "runs")
+    older_than = delta.older_than(location)
     for lost in (name for name in DETAILS if not delta.table_exists(location, name)):
-        raise _damaged(location, lost)
+        if lost not in older_than:
+            raise _damaged(location, lost)
+
+
+def present(location: StoreLocation) -> tuple[str, ...]:
+    """Names of the tables that are there: all, but for those that came in a later version than the store's last write.
+
+    One that was lost counts as there, so that whoever opens it finds the damage.
+    """
+    later = [name for name in delta.older_than(location) if not delta.table_exists(location, name)]
+    return tuple(name for name in SCHEMAS if name not in later)
+
+
+def add_later_tables(location: StoreLocation) -> None:
+    """Create the tables that the store is older than; call it before anything of this version is written."""
+    for name in delta.older_than(location):
+        delta.create_table(location, name)
 
 
 def _create(location: StoreLocation, writing: Callable[[], AbstractContextManager[None]], *, create: bool) -> None:

@@ -1,4 +1,4 @@
-"""The four tables: the only place that names columns, gives their types, and says what each means.
+"""The five tables: the only place that names columns, gives their types, and says what each means.
 
 A schema is versioned as a whole by :data:`SCHEMA_VERSION`. Column descriptions travel as Arrow field metadata, and
 docs/tables.md is generated from them.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pyarrow as pa
@@ -90,6 +90,28 @@ RUNS: Final = pa.schema(
         _column("optimizer", _TEXT, "optimizer named in the run's parameters; null when not logged"),
         _column("weight_decay", _REAL, "weight decay from the run's parameters; null when not logged"),
         _column("metric_name", _TEXT, "evaluation metric used for lead_steps; null when none was found"),
+        _column(
+            "metric_higher_is_better",
+            pa.bool_(),
+            "whether higher values of that metric are the better ones; null when there is none, or in an audit by a "
+            "version that did not store it, which left the next six columns null too",
+        ),
+        _column(
+            "metric_p_value",
+            _REAL,
+            "chance of the metric's largest shift under the null of theory 9; null when it could not be tested: too "
+            "few checkpoints, or not known at each of them",
+        ),
+        _column(
+            "metric_onset",
+            _INT,
+            "training step at which the metric shifts most; null when no shift is established",
+            "optimizer steps",
+        ),
+        _column("metric_onset_low", _INT, "lower end of that onset's interval", "optimizer steps"),
+        _column("metric_onset_high", _INT, "upper end of that onset's interval", "optimizer steps"),
+        _column("metric_before", _REAL, "mean of the metric at the checkpoints before metric_onset", "metric units"),
+        _column("metric_after", _REAL, "its mean from metric_onset on", "metric units"),
         _column("fingerprint", _TEXT, "hash of the checkpoints' ids, sizes and digests"),
         _column("settings_hash", _TEXT, "hash of every setting that changes a number"),
         _column("settings", _TEXT, "those settings, as JSON"),
@@ -219,16 +241,55 @@ TRANSITIONS: Final = pa.schema(
     ]
 )
 
+SCORECARD: Final = pa.schema(
+    [
+        *_KEYS,
+        _column("prediction", _TEXT, "name of the prediction; see docs/scorecard.md"),
+        _column("group", _TEXT, "parameter group looked at; null when the test looks at none or at all"),
+        _column("outcome", _TEXT, "holds, fails or not_testable"),
+        _column("lacks", _TEXT, "what lacks, in the same few words for all runs; null unless not_testable"),
+        _column("why", _TEXT, "what was measured, or what lacks, in one sentence"),
+        _column("value", _REAL, "the number that is held against threshold; null when there is none"),
+        _column("threshold", _REAL, "what value is held against, as the prediction's criterion says"),
+        _column("n", _INT, "windows, changes or pairs that value is of"),
+        _column("numbers", pa.map_(_TEXT, _REAL), "other numbers that decided or stand beside, by name"),
+        _column("side", _TEXT, "on which side of the prediction's contrast between runs the run is; null: neither"),
+        _column("event", pa.bool_(), "whether what that contrast counts happened"),
+        _column("settings_hash", _TEXT, "hash of every setting that changes a number"),
+        _column("schema_version", pa.int32(), "version of these tables"),
+    ]
+)
+
 SCHEMAS: Final[Mapping[str, pa.Schema]] = {
     "runs": RUNS,
     "inner_products": INNER_PRODUCTS,
     "gaps": GAPS,
     "transitions": TRANSITIONS,
+    "scorecard": SCORECARD,
 }
 
 
-ADDED_COLUMNS: Final[Mapping[str, frozenset[str]]] = {"runs": frozenset({"series", "step_source"})}
+ADDED_COLUMNS: Final[Mapping[str, frozenset[str]]] = {
+    "runs": frozenset(
+        {
+            "series",
+            "step_source",
+            "metric_higher_is_better",
+            "metric_p_value",
+            "metric_onset",
+            "metric_onset_low",
+            "metric_onset_high",
+            "metric_before",
+            "metric_after",
+        }
+    )
+}
 """Columns that a store of this schema version may lack: they are null there until something is written."""
+
+ADDED_TABLES: Final[Mapping[str, str]] = {"scorecard": "metric_onset"}
+"""Tables that a store of this schema version may lack until something is written, each with a column of `runs` that
+came in the same version. A write creates the table before it adds the column, so where the column is, a table that is
+missing was lost."""
 
 
 def build(table: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
@@ -247,13 +308,17 @@ def audit_id(fingerprint: str, settings_hash: str) -> str:
 
 @dataclass(frozen=True)
 class RunTables:
-    """All that one audit says of one run: one row of `runs`, and that run's rows of the other tables."""
+    """All that one audit says of one run: one row of `runs`, and that run's rows of the other tables.
+
+    `scorecard` has no row where nobody held the predictions against the run.
+    """
 
     key: RunKey
     runs: pa.Table
     inner_products: pa.Table
     gaps: pa.Table
     transitions: pa.Table
+    scorecard: pa.Table = field(default_factory=lambda: build("scorecard", []))
 
     @property
     def summary(self) -> dict[str, Any]:

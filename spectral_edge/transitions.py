@@ -102,14 +102,32 @@ def find_changes(bands: Mapping[str, Band], settings: Settings) -> Tested:
 
 @dataclass(frozen=True)
 class MetricChange:
-    """Where a metric shifts most: index of the first checkpoint after it, and the interval of that index."""
+    """Where a metric shifts most, whether or not by more than chance.
+
+    Attributes:
+        checkpoint: Index of the first checkpoint after the shift.
+        low: Lower end of the interval of that index.
+        high: Upper end of it.
+        before: Mean of the metric at the checkpoints before it.
+        after: Mean from there on.
+        p_value: Chance of so large a shift under the null of permutation.py.
+    """
 
     checkpoint: int
     low: int
     high: int
+    before: float
+    after: float
+    p_value: float
 
 
 def metric_change(values: Matrix, settings: Settings) -> MetricChange | None:
+    """The largest sustained shift of a metric where it is more than chance, else None; see `largest_shift`."""
+    found = largest_shift(values, settings)
+    return found if found is not None and found.p_value <= settings.false_alarm_rate else None
+
+
+def largest_shift(values: Matrix, settings: Settings) -> MetricChange | None:
     """The largest sustained shift of a metric known at each checkpoint, found as changes of the spectrum are.
 
     Args:
@@ -117,7 +135,7 @@ def metric_change(values: Matrix, settings: Settings) -> MetricChange | None:
         settings: Averages over `window` // 2 values on either side; significance as for the spectrum.
 
     Returns:
-        None when it is unknown at some checkpoint, too short to test, or does not shift by more than chance.
+        None when it cannot be tested: unknown at some checkpoint, or too short.
     """
     edge = settings.window // 2
     if len(values) < 8 * edge or not np.isfinite(values).all():
@@ -128,10 +146,10 @@ def metric_change(values: Matrix, settings: Settings) -> MetricChange | None:
         len(values),
         edge,
     )
-    if scan.p_values[0] > settings.false_alarm_rate:
-        return None
     peak, low, high = _peak(scan.values[0])
-    return MetricChange(peak + edge, low + edge, high + edge)
+    at = peak + edge
+    before, after = float(values[:at].mean()), float(values[at:].mean())
+    return MetricChange(at, low + edge, high + edge, before, after, float(scan.p_values[0]))
 
 
 def window_series(gram: Matrix, window: int) -> tuple[Matrix, NDArray[np.int64], Matrix]:

@@ -15,6 +15,7 @@ _ORDER = {
     "inner_products": ("group", "step", "lag"),
     "gaps": ("group", "step"),
     "transitions": ("group", "onset_step", "kind"),
+    "scorecard": ("prediction",),
 }
 
 
@@ -53,7 +54,7 @@ def _assert_same_column(found: pa.ChunkedArray, expected: pa.ChunkedArray, name:
 
 
 def _is_same(ours: Any, theirs: Any) -> bool:
-    if isinstance(theirs, list):
+    if isinstance(theirs, list | tuple):
         return len(ours) == len(theirs) and all(map(_is_same, ours, theirs))
     if isinstance(theirs, float) and isinstance(ours, float):
         return bool(np.isclose(ours, theirs, rtol=1e-6, atol=1e-9))

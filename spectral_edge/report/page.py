@@ -28,8 +28,13 @@ from spectral_edge.report.atomic import write_atomically
 from spectral_edge.report.charts import VEGA_LITE, chart_spec
 from spectral_edge.report.drawn import GAP_COLUMNS
 from spectral_edge.report.palette import PAGE, REGIMES
+from spectral_edge.report.scores import scorecard_view
 from spectral_edge.report.verdict import Row, as_mapping, false_alarm_rate
 from spectral_edge.report.view import RunView, moment, run_view
+from spectral_edge.scoring.evidence import RunFacts
+from spectral_edge.scoring.from_store import scores_of_views
+from spectral_edge.scoring.score import Score
+from spectral_edge.scoring.stored import scores_of_rows
 from spectral_edge.store import Store
 from spectral_edge.tables import RunTables
 
@@ -37,12 +42,15 @@ _KEY: Final = ("tracker", "project", "run_id")
 
 
 def run_chart_html(tables: RunTables) -> str:
-    """One run as one HTML file that works offline: verdict, charts by group, table of changes, settings."""
-    return render_page(tables.runs, tables.gaps, tables.transitions, single=True)
+    """One run as one HTML file that works offline: verdict, charts by group, tables of changes and scores, settings."""
+    scores = scores_of_rows(RunFacts.of(tables.summary), tables.scorecard.to_pylist())
+    return render_page(tables.runs, tables.gaps, tables.transitions, scores, single=True)
 
 
 def write_report(store: Store, output: Path) -> None:
     """Write the report over all runs of `store` to the file `output`, whole or not at all.
+
+    Runs that an earlier version audited have no scorecard here.
 
     Raises:
         UsageError: `output` is a folder.
@@ -52,16 +60,20 @@ def write_report(store: Store, output: Path) -> None:
     """
     tables = store.datasets()
     gaps = tables["gaps"].to_table(columns=list(GAP_COLUMNS))
-    write_atomically(render_page(tables["runs"].to_table(), gaps, tables["transitions"].to_table()), output)
+    scores = scores_of_views(tables, earlier=False)
+    write_atomically(render_page(tables["runs"].to_table(), gaps, tables["transitions"].to_table(), scores), output)
 
 
-def render_page(runs: pa.Table, gaps: pa.Table, transitions: pa.Table, *, single: bool = False) -> str:
+def render_page(
+    runs: pa.Table, gaps: pa.Table, transitions: pa.Table, scores: Sequence[Score] = (), *, single: bool = False
+) -> str:
     """The report as HTML.
 
     Args:
         runs: Rows of table `runs`, one a run.
         gaps: Rows of table `gaps` of these runs; only `GAP_COLUMNS` are read.
         transitions: Rows of table `transitions` of these runs.
+        scores: Every prediction on these runs, or on some of them.
         single: Leave out the overview; `runs` has one row.
     """
     views = list(_views(runs, gaps, transitions))
@@ -78,6 +90,7 @@ def render_page(runs: pa.Table, gaps: pa.Table, transitions: pa.Table, *, single
         versions=sorted({as_mapping(view.row["versions"]).get("spectral-edge", "unknown") for view in views}),
         chance=_by_chance([view.row for view in views if view.outcome in {"change", "none"}]),
         regimes=REGIMES,
+        scorecard=scorecard_view(scores),
         styles=Markup(styles),  # noqa: S704  our own file
         scripts=[Markup(script) for script in scripts],  # noqa: S704  our own file and the bundle of vl-convert
         policy=_policy(styles, scripts),

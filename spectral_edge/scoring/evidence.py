@@ -40,7 +40,7 @@ COLUMNS: Final = ("group", "short", "step", "n_parameters", *_SCALARS, *_LISTS)
 class MetricOnset:
     """Where the evaluation metric changes, optimizer steps, with the ends of its interval (theory 9).
 
-    `improved` is None where, as in the store, only the place of the change is known.
+    `improved` says whether for the better; None where only the place is known.
     """
 
     step: int
@@ -59,7 +59,7 @@ class RunFacts:
 
     Attributes:
         windows: Full windows a group.
-        moved: Whether the metric is known to have changed; None where that is unknown.
+        moved: Whether the metric has an established change; None where that is unknown.
     """
 
     key: RunKey
@@ -67,6 +67,20 @@ class RunFacts:
     weight_decay: float | None
     windows: int
     moved: bool | None
+
+    @classmethod
+    def of(cls, run: Mapping[str, Any], known: KnownOnset | None = None) -> RunFacts:
+        """From a row of table `runs`; `known` comes before what that says of the metric."""
+        moved = None if run["metric_p_value"] is None else run["metric_onset"] is not None
+        if known is not None:
+            moved = known != "none"
+        return cls(
+            key=RunKey(run["tracker"], run["project"], run["run_id"], run["run_name"]),
+            optimizer=run["optimizer"],
+            weight_decay=run["weight_decay"],
+            windows=int(run["windows"] or 0),
+            moved=None if run["metric_name"] is None else moved,
+        )
 
 
 @dataclass(frozen=True)
@@ -93,6 +107,8 @@ class Evidence:
         groups: Those of GROUPS that have full windows.
         transitions: Rows of table `transitions`.
         tested: Stretches of updates in which changes were looked for.
+        failed: Whether the audit failed, so that there are no rows to test.
+        earlier: Whether a version made the audit that did not store where the metric changes.
         metric: Name of the evaluation metric; None where the run has none.
         onset: Where it changes, as far as that is known.
         until: Step until which a run without onset is looked at when it serves as a control.
@@ -104,6 +120,8 @@ class Evidence:
     groups: Mapping[str, GroupWindows]
     transitions: Sequence[Mapping[str, Any]]
     tested: int
+    failed: bool
+    earlier: bool
     metric: str | None
     onset: MetricOnset | None
     until: int | None
@@ -112,37 +130,43 @@ class Evidence:
     def of(cls, tables: RunTables, known: KnownOnset | None = None, until: int | None = None) -> Evidence:
         """What `tables` offer; `known` comes before what they say of the metric."""
         run = tables.summary
-        settings = json.loads(run["settings"]) if run["settings"] else {}
-        usual = Settings()
-        window = int(settings.get("window", usual.window))
-        transitions = tables.transitions.to_pylist()
-        found = None if known == "none" else known or onset_of(transitions)
-        told = run["metric_name"] is not None and bool(known or transitions)
-        moved = found is not None if told else None
-        facts = RunFacts(tables.key, run["optimizer"], run["weight_decay"], int(run["windows"] or 0), moved)
+        window = window_of(run)
+        found = None if known == "none" else known or onset_of(run)
         return cls(
-            facts=facts,
+            facts=RunFacts.of(run, known),
             window=window,
-            floor=float(settings.get("numerical_floor", usual.numerical_floor)),
+            floor=float(_setting(run, "numerical_floor", Settings.numerical_floor)),
             groups=_groups(tables.gaps, window),
-            transitions=transitions,
+            transitions=tables.transitions.to_pylist(),
             tested=int(run["stretches_tested"] or 0),
+            failed=run["status"] == "failed",
+            earlier=run["metric_higher_is_better"] is None,
             metric=run["metric_name"],
             onset=found if run["metric_name"] is not None else None,
             until=until,
         )
 
 
-def onset_of(transitions: Sequence[Mapping[str, Any]]) -> MetricOnset | None:
-    """The metric's onset and interval as the rows of one run's transitions have them; None where none does.
+def window_of(run: Mapping[str, Any]) -> int:
+    """W of the settings in a row of table `runs`."""
+    return int(_setting(run, "window", Settings.window))
 
-    The interval's ends are not stored by themselves: they follow from those of the lead (theory 9).
-    """
-    for row in transitions:
-        if row["metric_onset"] is not None:
-            low, high = row["lead_low"] + row["onset_high"], row["lead_high"] + row["onset_low"]
-            return MetricOnset(int(row["metric_onset"]), int(low), int(high))
-    return None
+
+def _setting(run: Mapping[str, Any], name: str, usual: float) -> Any:
+    return json.loads(run["settings"] or "{}").get(name, usual)
+
+
+def onset_of(run: Mapping[str, Any]) -> MetricOnset | None:
+    """The metric's onset as a row of table `runs` has it; None where no change is established, or none is stored."""
+    if run["metric_onset"] is None:
+        return None
+    gained = run["metric_after"] > run["metric_before"]
+    return MetricOnset(
+        step=int(run["metric_onset"]),
+        low=int(run["metric_onset_low"]),
+        high=int(run["metric_onset_high"]),
+        improved=gained == run["metric_higher_is_better"],
+    )
 
 
 def _groups(gaps: pa.Table, window: int) -> dict[str, GroupWindows]:

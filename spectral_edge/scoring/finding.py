@@ -16,7 +16,7 @@ class Finding:
 
     Attributes:
         outcome: `not_testable` where something lacks or the data leave it open.
-        reason: What was measured, or what lacks, in one sentence.
+        why: What was measured, or what lacks, in one sentence.
         lacks: What lacks, in a few words that are the same for all runs that lack it; empty otherwise.
         group: Parameter group looked at; None where it is all of them.
         value: The number that is held against `threshold`; None where there is none.
@@ -28,7 +28,7 @@ class Finding:
     """
 
     outcome: Outcome
-    reason: str
+    why: str
     lacks: str = ""
     group: str | None = None
     value: float | None = None
@@ -43,16 +43,14 @@ class Finding:
         return replace(self, side=side, event=event)
 
 
-def lacking(
-    lacks: str, reason: str, *, group: str | None = None, numbers: Mapping[str, float] | None = None
-) -> Finding:
-    """Not testable: `lacks` names it in a few words, `reason` says it in a sentence."""
-    return Finding("not_testable", reason, lacks, group, numbers=dict(numbers or {}))
+def lacking(lacks: str, why: str, *, group: str | None = None, numbers: Mapping[str, float] | None = None) -> Finding:
+    """Not testable: `lacks` names it in a few words, `why` says it in a sentence."""
+    return Finding("not_testable", why, lacks, group, numbers=dict(numbers or {}))
 
 
 def decided(
     holds: bool,
-    reason: str,
+    why: str,
     *,
     value: float,
     threshold: float,
@@ -64,4 +62,4 @@ def decided(
     told = dict(numbers or {})
     if not math.isfinite(value) or not all(map(math.isfinite, told.values())):
         return lacking("finite values", "a number that would decide is not finite", group=group)
-    return Finding("holds" if holds else "fails", reason, "", group, float(value), float(threshold), n, told)
+    return Finding("holds" if holds else "fails", why, "", group, float(value), float(threshold), n, told)

@@ -11,19 +11,11 @@ import numpy as np
 from scipy.stats import binomtest, fisher_exact
 
 from spectral_edge.scoring.evidence import RunFacts
-from spectral_edge.scoring.finding import Finding, Outcome
+from spectral_edge.scoring.finding import Outcome
 from spectral_edge.scoring.predictions import PREDICTIONS, Claimed, Prediction
+from spectral_edge.scoring.score import Score
 
 LEVEL: Final = 0.05
-
-
-@dataclass(frozen=True)
-class Score:
-    """One prediction on one run."""
-
-    run: RunFacts
-    test: str
-    finding: Finding
 
 
 @dataclass(frozen=True)
@@ -80,7 +72,7 @@ class OrgScore:
         lacks: What lacked in the others, with the number of runs, the most frequent first.
     """
 
-    test: str
+    prediction: str
     share: Share
     not_testable: int
     lacks: tuple[tuple[str, int], ...]
@@ -99,14 +91,14 @@ class OrgScore:
 
 def scorecard_of_org(scores: Sequence[Score]) -> list[OrgScore]:
     """Every prediction over all runs of `scores`, whose order does not matter; a run is the unit, not a window."""
-    return [_of_org(prediction, [s for s in scores if s.test == prediction.name]) for prediction in PREDICTIONS]
+    return [_of_org(prediction, [s for s in scores if s.prediction == prediction.name]) for prediction in PREDICTIONS]
 
 
 def _of_org(prediction: Prediction, scores: Sequence[Score]) -> OrgScore:
     outcomes = Counter(score.finding.outcome for score in scores)
     lacks = Counter(score.finding.lacks for score in scores if score.finding.outcome == "not_testable")
     return OrgScore(
-        test=prediction.name,
+        prediction=prediction.name,
         share=Share(outcomes["holds"], outcomes["holds"] + outcomes["fails"]),
         not_testable=outcomes["not_testable"],
         lacks=tuple(sorted(lacks.items(), key=lambda item: (-item[1], item[0]))),

@@ -142,7 +142,7 @@ PREDICTIONS: Final[Sequence[Prediction]] = (
         with_metric.adiabatic_operator,
     ),
     Prediction(
-        "g23_declines",
+        with_metric.G23_DECLINES,
         "lambda_2 - lambda_3 declines before generalisation.",
         "theory 3, 10; paper: 30 to 40-fold, in attention",
         ("an evaluation metric with an established change", "W full windows before it"),

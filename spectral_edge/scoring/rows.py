@@ -7,8 +7,10 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from spectral_edge.scoring.org import OrgScore, Score
+from spectral_edge.scoring.org import OrgScore
 from spectral_edge.scoring.predictions import PREDICTIONS
+from spectral_edge.scoring.score import Score
+from spectral_edge.tables import SCORECARD
 
 _TEXT, _REAL, _INT = pa.string(), pa.float64(), pa.int64()
 _OF = {prediction.name: prediction for prediction in PREDICTIONS}
@@ -18,30 +20,14 @@ def _column(name: str, kind: pa.DataType, meaning: str) -> pa.Field:
     return pa.field(name, kind, metadata={"meaning": meaning})
 
 
-SCORES: Final = pa.schema(
-    [
-        _column("tracker", _TEXT, "kind of tracker the run lives in"),
-        _column("project_key", _TEXT, "partition: a file-system-safe name made from project"),
-        _column("project", _TEXT, "experiment or parent folder of the run"),
-        _column("run_id", _TEXT, "the tracker's own id of the run"),
-        _column("run_name", _TEXT, "name of the run as people see it"),
-        _column("test", _TEXT, "the prediction; see docs/scorecard.md"),
-        _column("outcome", _TEXT, "holds, fails or not_testable"),
-        _column("lacks", _TEXT, "what lacks, in a few words; null unless not_testable"),
-        _column("reason", _TEXT, "what was measured, or what lacks"),
-        _column("group", _TEXT, "parameter group looked at; null: all"),
-        _column("value", _REAL, "the number held against threshold"),
-        _column("threshold", _REAL, "what value is held against, as the criterion says"),
-        _column("n", _INT, "windows, changes or pairs that value is of"),
-        _column("numbers", pa.map_(_TEXT, _REAL), "other numbers that decided or stand beside"),
-        _column("side", _TEXT, "on which side of the prediction's contrast the run is"),
-        _column("event", pa.bool_(), "whether what the contrast counts happened"),
-    ]
-)
+_OF_AUDIT: Final = frozenset({"audit_id", "settings_hash", "schema_version"})
+
+SCORES: Final = pa.schema([field for field in SCORECARD if field.name not in _OF_AUDIT])
+"""Table `scorecard` without the columns that say which audit wrote a row."""
 
 ORG: Final = pa.schema(
     [
-        _column("test", _TEXT, "the prediction; see docs/scorecard.md"),
+        _column("prediction", _TEXT, "the prediction; see docs/scorecard.md"),
         _column("claim", _TEXT, "what is claimed"),
         _column("holds", _INT, "runs in which it holds"),
         _column("fails", _INT, "runs in which it fails"),
@@ -66,7 +52,8 @@ ORG: Final = pa.schema(
 
 def scores_table(scores: Sequence[Score]) -> pa.Table:
     """One row a run and prediction, in schema SCORES."""
-    return pa.Table.from_pylist([_row(score) for score in scores], schema=SCORES)
+    rows = [score.run.key.columns() | columns_of(score) for score in scores]
+    return pa.Table.from_pylist(rows, schema=SCORES)
 
 
 def org_table(scores: Sequence[OrgScore]) -> pa.Table:
@@ -74,13 +61,14 @@ def org_table(scores: Sequence[OrgScore]) -> pa.Table:
     return pa.Table.from_pylist([_org_row(score) for score in scores], schema=ORG)
 
 
-def _row(score: Score) -> dict[str, Any]:
+def columns_of(score: Score) -> dict[str, Any]:
+    """One score as columns of tables `scorecard` and SCORES, without the keys."""
     finding = score.finding
-    return score.run.key.columns() | {
-        "test": score.test,
+    return {
+        "prediction": score.prediction,
         "outcome": finding.outcome,
         "lacks": finding.lacks or None,
-        "reason": finding.reason,
+        "why": finding.why,
         "group": finding.group,
         "value": finding.value,
         "threshold": finding.threshold,
@@ -94,8 +82,8 @@ def _row(score: Score) -> dict[str, Any]:
 def _org_row(score: OrgScore) -> dict[str, Any]:
     low, high = score.share.interval() or (None, None)
     row: dict[str, Any] = {
-        "test": score.test,
-        "claim": _OF[score.test].claim,
+        "prediction": score.prediction,
+        "claim": _OF[score.prediction].claim,
         "holds": score.holds,
         "fails": score.fails,
         "not_testable": score.not_testable,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -10,13 +11,33 @@ from spectral_edge.band import Matrix
 from spectral_edge.groups import TOTAL
 from spectral_edge.scoring.evidence import ATTENTION, Evidence, MetricOnset
 from spectral_edge.scoring.finding import Finding, decided, lacking
+from spectral_edge.series import Steps
 
 DECLINE: Final = 2.0
 """From which ratio on g23 counts as declined: it halves. The paper reports 30 to 40 and states no threshold."""
 SMALL: Final = 0.1
 LARGE: Final = 10.0
 """A << 1 and A >> 1, taken as a factor of ten on either side; the paper gives no numbers."""
+G23_DECLINES: Final = "g23_declines"
+"""Name of the one prediction in which runs without a change of the metric count: as controls."""
 MOVES, STAYS = "metric changes", "no change of the metric established"
+
+
+@dataclass(frozen=True)
+class G23:
+    """lambda_2 - lambda_3 of the full windows of one group, by increasing step: shapes (n,), NaN where undefined."""
+
+    group: str
+    steps: Steps
+    values: Matrix
+    window: int
+
+    def decline(self, until: int) -> tuple[float, int]:
+        """Largest over last value until that step and windows that it is of; NaN where fewer than W have a value."""
+        values = self.values[self.steps <= until]
+        if len(values) < self.window or not np.isfinite(values).all() or values[-1] <= 0:
+            return float("nan"), int(np.isfinite(values).sum())
+        return float(values.max() / values[-1]), len(values)
 
 
 def gap_before_metric(run: Evidence) -> Finding:
@@ -75,10 +96,12 @@ def g23_declines(run: Evidence) -> Finding:
     group = ATTENTION if ATTENTION in run.groups else TOTAL
     if group not in run.groups:
         return lacking("full windows", "no full window")
-    onset = _onset(run)
+    windows, onset = run.groups[group], _onset(run)
+    g23 = G23(group, windows.steps, windows.of("g23_eigen"), run.window)
     if isinstance(onset, Finding):
-        return _control(run, group, onset)
-    ratio, n = _decline(run, group, onset.low)
+        is_control = run.facts.moved is False and run.until is not None
+        return onset if run.until is None or not is_control else as_control(onset, g23, run.until)
+    ratio, n = g23.decline(onset.low)
     if not np.isfinite(ratio):
         reason = f"{n} full windows with g23 end by step {onset.low}, {run.window} are needed"
         return lacking("full windows before the metric changes", reason, group=group)
@@ -87,24 +110,22 @@ def g23_declines(run: Evidence) -> Finding:
     return found.on(MOVES, ratio >= DECLINE)
 
 
-def _control(run: Evidence, group: str, why: Finding) -> Finding:
-    """Not testable, as the claim is of runs that generalise; its decline counts on the other side."""
-    if run.facts.moved is not False or run.until is None:
-        return why
-    ratio, n = _decline(run, group, run.until)
+def as_control(silent: Finding, g23: G23, until: int) -> Finding:
+    """What a run without a change of the metric shows until the step at which others have theirs.
+
+    Not testable, as the claim is of runs that generalise; its decline counts on the other side.
+
+    Args:
+        silent: What the run shows by itself.
+        g23: Of its attention weights where there are any, else of all.
+        until: Step.
+    """
+    ratio, n = g23.decline(until)
     if not np.isfinite(ratio):
-        return why
-    reason = f"{why.reason}; as a control: largest over last g23 until step {run.until}"
-    told = Finding("not_testable", reason, why.lacks, group, ratio, DECLINE, n)
+        return silent
+    reason = f"{silent.why}; as a control: largest over last g23 until step {until}"
+    told = Finding("not_testable", reason, silent.lacks, g23.group, ratio, DECLINE, n)
     return told.on(STAYS, ratio >= DECLINE)
-
-
-def _decline(run: Evidence, group: str, until: int) -> tuple[float, int]:
-    windows = run.groups[group]
-    values = windows.of("g23_eigen")[windows.steps <= until]
-    if len(values) < run.window or not np.isfinite(values).all() or values[-1] <= 0:
-        return float("nan"), int(np.isfinite(values).sum())
-    return float(values.max() / values[-1]), len(values)
 
 
 def _adiabatic(run: Evidence, change: str) -> Finding:
@@ -140,9 +161,12 @@ def _onset(run: Evidence) -> MetricOnset | Finding:
     """Where the metric changes for the better, as far as is known; otherwise why that is not known."""
     if run.metric is None:
         return lacking("evaluation metric", "the run logged no evaluation metric")
+    if run.onset is None and run.earlier:
+        reason = f"audited by an earlier version, which did not store where {run.metric} changes; audit the run again"
+        return lacking("audited by an earlier version", reason)
     if run.onset is None and run.facts.moved is None:
-        reason = f"the tables hold the onset of {run.metric} only beside a change of the spectrum, and there is none"
-        return lacking("the metric's onset", reason)
+        reason = f"{run.metric} could not be tested: too few checkpoints, or it is not known at each of them"
+        return lacking("a test of the metric", reason)
     if run.onset is None:
         return lacking("change of the metric", f"no change of {run.metric} is established")
     if run.onset.improved is False:

@@ -30,7 +30,7 @@ def test_the_table_has_every_prediction_with_its_counts(store: str, capsys: pyte
     lines = {line.split()[0]: line for line in said.out.splitlines() if line.strip()}
     assert set(lines) >= {prediction.name for prediction in PREDICTIONS}
     assert lines["gap_before_metric"].split()[1:4] == ["1", "0", "2"]
-    assert "the metric's onset (2)" in lines["gap_before_metric"]
+    assert "change of the metric (2)" in lines["gap_before_metric"]
     assert "gap_dynamics_need_decay: not_testable. at least one change is reported: 1/2 [0.01, 0.99]" in said.out
     assert "optimizer (AdamW, Muon against AdamW)" in said.out
     assert "docs/scorecard.md" in said.err
@@ -41,9 +41,9 @@ def test_json_is_one_document(store: str, capsys: pytest.CaptureFixture[str]) ->
     said = capsys.readouterr()
     found = json.loads(said.out)
     assert said.err == ""
-    assert [row["test"] for row in found["predictions"]] == [prediction.name for prediction in PREDICTIONS]
+    assert [row["prediction"] for row in found["predictions"]] == [prediction.name for prediction in PREDICTIONS]
     assert {row["run_id"] for row in found["runs"]} == {"control"}
-    by_test = {row["test"]: row for row in found["runs"]}
+    by_test = {row["prediction"]: row for row in found["runs"]}
     assert by_test["gap_dynamics_need_decay"]["outcome"] == "holds"
     assert by_test["k_star_by_optimizer"]["value"] == 1
     scorecard(store, as_json=True)

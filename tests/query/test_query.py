@@ -14,6 +14,16 @@ from spectral_edge.questions import QUESTIONS
 from spectral_edge.store import Store
 from spectral_edge.tables import SCHEMAS, RunKey, RunTables, build
 
+SCORES = {
+    "ok": [
+        {"prediction": "davis_kahan", "outcome": "holds", "value": 0.0, "numbers": [("share_below_1", 0.25)]},
+        {"prediction": "three_phases", "outcome": "fails", "numbers": []},
+    ],
+    "failed": [
+        {"prediction": name, "outcome": "not_testable", "lacks": "an audit that succeeded", "numbers": []}
+        for name in ("davis_kahan", "three_phases")
+    ],
+}
 REGIMES = {"one": ["plateau", "plateau", "transition"], "two": ["unstable", "plateau", "plateau"]}
 
 
@@ -41,6 +51,7 @@ def run_tables(run_id: str, regimes: list[str], status: str = "ok") -> RunTables
         build("inner_products", [common | {"group": "total", "step": 100, "lag": 0, "value": 2.0}]),
         build("gaps", gaps),
         build("transitions", changes),
+        build("scorecard", [common | one for one in SCORES[status]]),
     )
 
 
@@ -67,11 +78,20 @@ def test_the_query_everyone_starts_with(store: Store) -> None:
     ]
 
 
+def test_outcomes_are_counted_by_prediction_and_project(store: Store) -> None:
+    assert [tuple(row.values()) for row in answer(store, "scorecard")] == [
+        ("davis_kahan", "toy", 2, 0, 1, "an audit that succeeded"),
+        ("three_phases", "toy", 0, 2, 1, "an audit that succeeded"),
+    ]
+    beside = answer(store, "select numbers['share_below_1'] as x from scorecard where value = 0 order by run_id")
+    assert beside == [{"x": 0.25}, {"x": 0.25}]
+
+
 def test_views_have_the_columns_of_the_tables(store: Store) -> None:
     for name, schema in SCHEMAS.items():
         found = query(store, f"SELECT * FROM {name}")
         assert found.schema.names == schema.names
-        assert found.num_rows == {"runs": 3, "inner_products": 3, "gaps": 12, "transitions": 3}[name]
+        assert found.num_rows == {"runs": 3, "inner_products": 3, "gaps": 12, "transitions": 3, "scorecard": 6}[name]
 
 
 def test_an_empty_store_answers(tmp_path: Path) -> None:
@@ -133,7 +153,7 @@ def test_an_unknown_table_tells_which_there_are(store: Store) -> None:
     with pytest.raises(UsageError) as caught:
         query(store, "SELECT * FROM gap")
     assert "Table with name gap does not exist" in str(caught.value)
-    assert "Tables: runs, inner_products, gaps, transitions." in str(caught.value)
+    assert "Tables: runs, inner_products, gaps, transitions, scorecard." in str(caught.value)
 
 
 def test_an_unknown_column_tells_which_there_are(store: Store) -> None:

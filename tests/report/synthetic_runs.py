@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from spectral_edge.scoring.evidence import RunFacts
+from spectral_edge.scoring.score import Score
+from spectral_edge.scoring.stored import scorecard_table, scores_of_rows
 from spectral_edge.settings import Settings
 from spectral_edge.tables import RunKey, RunTables, audit_id, build
 
@@ -129,7 +133,7 @@ def make_run(
     blurred: range = range(0),
     **summary: Any,
 ) -> RunTables:
-    """All four tables of one simulated run; `summary` replaces columns of its row in `runs`."""
+    """All tables of one simulated run; `summary` replaces columns of its row in `runs`."""
     settings = Settings()
     key = RunKey("mlflow", project, run_id or f"{seed:08x}{name.encode().hex()[:24]:0>24}", name)
     audit = audit_id(f"fingerprint {project} {name} {seed}", settings.hash)
@@ -152,9 +156,11 @@ def make_run(
         "step_last": (checkpoints - 1) * SPACING,
         "regime": full[-1]["regime"] if full else "undetermined",
         "transitions": len(transitions),
+        "stretches_tested": 4 if full else 0,
         "optimizer": "AdamW",
         "weight_decay": 1.0,
         "metric_name": "test_accuracy" if metric else None,
+        **(_metric_columns(change_at) if metric else {}),
         "fingerprint": "9f2c4e1ab07d55aa",
         "settings": settings.as_json(),
         "warnings": [],
@@ -166,12 +172,27 @@ def make_run(
         "audited_at": AUDITED + timedelta(minutes=seed),
     }
     stamped = ([shared | r for r in rows] for rows in (gaps, transitions))
-    return RunTables(
+    tables = RunTables(
         key,
         build("runs", [row | summary]),
         build("inner_products", []),
         *(build(table, rows) for table, rows in zip(("gaps", "transitions"), stamped, strict=True)),
     )
+    scored = replace(tables, runs=build("runs", [row | summary | {"settings": settings.as_json()}]))
+    return replace(tables, scorecard=scorecard_table(scored))
+
+
+def _metric_columns(change_at: int | None) -> dict[str, Any]:
+    if change_at is None:
+        return {"metric_higher_is_better": True, "metric_p_value": 0.4}
+    onset = (change_at + 1) * SPACING + 340
+    interval = {"metric_onset": onset, "metric_onset_low": onset - 40, "metric_onset_high": onset}
+    return interval | {
+        "metric_higher_is_better": True,
+        "metric_before": 0.1,
+        "metric_after": 0.9,
+        "metric_p_value": 1e-3,
+    }
 
 
 def make_failed(name: str, error: str, *, project: str = "modular addition", seed: int = 0) -> RunTables:
@@ -191,9 +212,11 @@ def make_failed(name: str, error: str, *, project: str = "modular addition", see
     )
 
 
-def stacked(*runs: RunTables) -> tuple[pa.Table, pa.Table, pa.Table]:
-    """Tables `runs`, `gaps` and `transitions` of a store that holds `runs`."""
-    return tuple(pa.concat_tables([getattr(run, name) for run in runs]) for name in ("runs", "gaps", "transitions"))
+def stacked(*runs: RunTables) -> tuple[pa.Table, pa.Table, pa.Table, list[Score]]:
+    """Tables `runs`, `gaps` and `transitions` of a store that holds `runs`, and their scores."""
+    tables = (pa.concat_tables([getattr(run, name) for run in runs]) for name in ("runs", "gaps", "transitions"))
+    scores = [score for run in runs for score in scores_of_rows(RunFacts.of(run.summary), run.scorecard.to_pylist())]
+    return (*tables, scores)
 
 
 def small_store() -> tuple[RunTables, ...]:

@@ -12,6 +12,7 @@ from selenium.webdriver.support.ui import Select
 from synthetic_runs import make_failed, make_run, small_store, stacked
 
 from spectral_edge.report import render_page, run_chart_html
+from spectral_edge.scorecard import PREDICTIONS
 from spectral_edge.tables import SCHEMAS
 
 Show = Callable[[str], Browser]
@@ -209,6 +210,64 @@ def test_all_text_can_be_read(show: Show, report: str, scheme: str) -> None:
     assert browser.contrasts()[0][0] >= 4.5, browser.contrasts()[0]
     paper = browser.run("return getComputedStyle(document.body).backgroundColor")
     assert (paper == "rgb(255, 255, 255)") == (scheme == "light")
+
+
+def test_the_scorecard_counts_runs_and_says_what_lacks(show: Show, report: str) -> None:
+    browser = show(report)
+    lines = {line.split("\n")[0]: line for line in browser.seen("#overview .scores tbody tr")}
+    assert len(lines) == len(PREDICTIONS)
+    decay = next(line for claim, line in lines.items() if claim.startswith("Gap dynamics come with weight decay"))
+    assert "3 2 3 3 of 5 (15 to 95 %) an audit that succeeded (2 runs)" in " ".join(decay.split())
+    assert "held against 8 of 8 runs" in browser.one("#overview section > .note").text
+    contrasts = " ".join(browser.seen("#overview section .notes li"))
+    assert "weight decay: 2 of 4 (7 to 93 %), no weight decay: 0 of 1 (0 to 98 %)" in contrasts
+
+
+def test_each_run_shows_what_decided(show: Show, report: str) -> None:
+    browser = show(report)
+    browser.open_run("grok-wd1-s0")
+    cells = browser.seen("section.run:target .scores tbody tr:first-child > *")
+    assert cells[:2] == ["Gap dynamics precede generalisation.", "holds"]
+    assert "test_accuracy changes at step 2180" in cells[2]
+    assert len(browser.seen("section.run:target .scores tbody tr")) == len(PREDICTIONS)
+
+
+def test_without_a_scorecard_the_page_says_nothing_of_it(show: Show) -> None:
+    runs = (
+        make_run("with", checkpoints=14, change_at=None),
+        make_run("earlier", checkpoints=14, change_at=None, seed=2),
+    )
+    only_first = stacked(*runs)[3][: len(PREDICTIONS)]
+    browser = show(render_page(*stacked(*runs)[:3], only_first))
+    assert "1 of 2 runs" in browser.one("#overview section > .note").text
+    assert "audit them again" in browser.one("#overview section > .note").text
+    assert len(browser.all("section.run .scores")) == 1
+    browser = show(render_page(*stacked(*runs)[:3]))
+    assert browser.all(".scores") == []
+
+
+NAMELESS = """
+return [...document.querySelectorAll('.wide[tabindex]')].filter((box) =>
+  !box.checkVisibility() ? false : !document.getElementById(box.getAttribute('aria-labelledby')))
+  .map((box) => box.outerHTML)
+"""
+
+
+def test_the_scorecard_can_be_scrolled_by_keyboard_and_has_a_name(show: Show, report: str) -> None:
+    browser = show(report)
+    browser.resize(360)
+    box = browser.one("#overview .wide")
+    assert browser.run("return arguments[0].scrollWidth > arguments[0].clientWidth", box)
+    browser.run("arguments[0].focus()", box)
+    browser.driver.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
+    browser.until("return document.querySelector('#overview .wide').scrollLeft > 0")
+    assert browser.run(NAMELESS) == []
+
+
+def test_print_shows_the_scorecard_whole(show: Show, report: str) -> None:
+    browser = show(report)
+    browser.media("dark", media="print")
+    assert len(browser.seen("#overview .scores tbody tr")) == len(PREDICTIONS)
 
 
 def test_print_is_light_even_where_the_screen_is_dark(show: Show, report: str) -> None:

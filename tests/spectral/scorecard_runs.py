@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from benchmarks.gap_flow import deviation, windowed
 from spectral_edge.band import Matrix
 from spectral_edge.gap_flow import fewest_windows
+from spectral_edge.scoring.stored import scorecard_table
 from spectral_edge.settings import Settings
 from spectral_edge.tables import RunKey, RunTables, build
 
@@ -37,6 +39,9 @@ def run_tables(
     metric: str | None = "val_accuracy",
     changes: Sequence[tuple[int, int, int]] = (),
     onset: tuple[int, int, int] | None = None,
+    gain: float = 0.5,
+    metric_tested: bool = True,
+    earlier: bool = False,
     tested: int = 4,
     groups: Sequence[str] = ("total",),
     n_parameters: int = 1000,
@@ -44,6 +49,7 @@ def run_tables(
 ) -> RunTables:
     """One run: full windows with the spectra `sigma`, shape (n, W); `changes` and `onset` as (step, low, high).
 
+    The metric changes by `gain` at `onset`, or not at all. An `earlier` version stored neither that nor a scorecard.
     `columns` overrides columns of table `gaps`, one entry a window. A short window with a wild spectrum comes first.
     """
     key = RunKey("dir", project, name, name)
@@ -63,13 +69,32 @@ def run_tables(
         "fingerprint": name,
         "audited_at": dt.datetime(2026, 1, 2, tzinfo=dt.UTC),
     }
-    return RunTables(
+    if not earlier:
+        run |= _metric(metric, onset, gain, tested=metric_tested)
+    tables = RunTables(
         key,
         build("runs", [stamp | run]),
         build("inner_products", []),
         build("gaps", [stamp | row for row in rows]),
         build("transitions", [stamp | row for row in transitions]),
     )
+    return tables if earlier else replace(tables, scorecard=scorecard_table(tables))
+
+
+def _metric(name: str | None, onset: tuple[int, int, int] | None, gain: float, *, tested: bool) -> dict[str, Any]:
+    if name is None:
+        return {}
+    if onset is None or not tested:
+        return {"metric_higher_is_better": True, "metric_p_value": 0.5 if tested else None}
+    return {
+        "metric_higher_is_better": True,
+        "metric_p_value": 0.001,
+        "metric_onset": onset[0],
+        "metric_onset_low": onset[1],
+        "metric_onset_high": onset[2],
+        "metric_before": 0.25,
+        "metric_after": 0.25 + gain,
+    }
 
 
 def _gap_rows(group: str, sigma: Matrix, n_parameters: int, columns: Mapping[str, Any]) -> list[dict[str, Any]]:

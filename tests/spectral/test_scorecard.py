@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spectral_edge.band import Matrix
-from spectral_edge.scorecard import PREDICTIONS, Finding, MetricOnset, scorecard_of_run
+from spectral_edge.scorecard import PREDICTIONS, Finding, MetricOnset, RunFacts, scorecard_of_run
 from spectral_edge.scoring.evidence import COLUMNS
 from spectral_edge.scoring.finding import decided
 from spectral_edge.scoring.of_directions import rotation_bound
+from spectral_edge.scoring.stored import scores_of_rows
 from spectral_edge.spectrum import eigenvalue_gaps, stability
 from spectral_edge.tables import RunTables
 from tests.spectral.scorecard_runs import (
@@ -43,7 +44,7 @@ WITHOUT_GAPS = ("gap_before_metric", "gap_dynamics_need_decay")
 
 
 def finding(tables: RunTables, test: str, **known: Any) -> Finding:
-    [found] = [score.finding for score in scorecard_of_run(tables, **known) if score.test == test]
+    [found] = [score.finding for score in scorecard_of_run(tables, **known) if score.prediction == test]
     return found
 
 
@@ -88,7 +89,12 @@ SHORT = spectra(np.full(W - 1, 3.0))
 UNTESTABLE: list[tuple[str, Any, str]] = [
     ("gap_before_metric", lambda: run_tables(LONG, **TIMED, tested=0), "enough checkpoints"),
     ("gap_before_metric", lambda: run_tables(LONG, **TIMED, metric=None), "evaluation metric"),
-    ("gap_before_metric", lambda: run_tables(LONG), "the metric's onset"),
+    ("gap_before_metric", lambda: run_tables(LONG), "change of the metric"),
+    ("gap_before_metric", lambda: run_tables(LONG, **TIMED, gain=-0.2), "gain of the metric"),
+    ("gap_before_metric", lambda: run_tables(LONG, **TIMED, metric_tested=False), "a test of the metric"),
+    ("gap_before_metric", lambda: run_tables(LONG, **TIMED, earlier=True), "audited by an earlier version"),
+    ("g23_declines", lambda: run_tables(LONG, **TIMED, earlier=True), "audited by an earlier version"),
+    ("adiabatic_operator", lambda: run_tables(LONG, **TIMED, earlier=True), "audited by an earlier version"),
     (
         "gap_before_metric",
         lambda: run_tables(LONG, changes=AFTER, onset=(70, 70, 70)),
@@ -124,7 +130,7 @@ UNTESTABLE: list[tuple[str, Any, str]] = [
 def test_what_lacks_is_named(name: str, tables: Any, lacks: str) -> None:
     found = finding(tables(), name)
     assert (found.outcome, found.lacks) == ("not_testable", lacks)
-    assert len(found.reason) > 20
+    assert len(found.why) > 20
 
 
 def test_a_noisy_constant_gap_leaves_damping_open() -> None:
@@ -144,7 +150,35 @@ def test_an_onset_known_from_the_series_comes_before_the_tables() -> None:
     assert finding(run_tables(LONG, **TIMED), "gap_before_metric", onset="none").lacks == "change of the metric"
 
 
-def test_the_interval_of_the_metrics_onset_is_taken_from_the_lead() -> None:
+def test_a_metric_that_changes_in_a_run_without_any_change_of_the_spectrum_is_a_failure() -> None:
+    found = finding(run_tables(LONG, onset=ONSET), "gap_before_metric")
+    assert (found.outcome, found.numbers["metric_onset"]) == ("fails", MIDDLE)
+
+
+def test_an_audit_by_an_earlier_version_says_what_to_do() -> None:
+    assert "audit the run again" in finding(run_tables(LONG, **TIMED, earlier=True), "gap_before_metric").why
+
+
+def test_a_lower_value_is_a_gain_where_lower_is_better() -> None:
+    tables = run_tables(LONG, **TIMED, gain=-0.2)
+    tables = replace(tables, runs=_with(tables.runs, "metric_higher_is_better", [False]))
+    assert finding(tables, "gap_before_metric").outcome == "holds"
+
+
+def test_a_failed_audit_is_named() -> None:
+    tables = run_tables(LONG, **TIMED)
+    failed = replace(tables, runs=_with(tables.runs, "status", ["failed"]))
+    assert {score.finding.lacks for score in scorecard_of_run(failed)} == {"an audit that succeeded"}
+
+
+def test_rows_of_the_table_are_read_back_as_the_scores_that_they_are() -> None:
+    for tables in [make() for make in (*HOLDING.values(), *FAILING.values())]:
+        facts = RunFacts.of(tables.summary)
+        assert scores_of_rows(facts, tables.scorecard.to_pylist()) == scorecard_of_run(tables)
+        assert set(tables.scorecard["audit_id"].to_pylist()) == {tables.audit_id}
+
+
+def test_the_interval_of_the_metrics_onset_decides() -> None:
     """The change ends at 90, the metric's onset lies in [85, 300]: the order is open, whatever its best guess."""
     found = finding(run_tables(LONG, changes=BEFORE, onset=(MIDDLE, 85, 300)), "gap_before_metric")
     assert found.lacks == "order in time"

@@ -38,7 +38,7 @@ GOLDEN = Path(__file__).parent.parent / "golden/golden_B_wd1_s42_S40.npz"
 
 
 def org_of(runs: list[RunTables], test: str) -> OrgScore:
-    [found] = [one for one in scorecard_of_org(scored(runs)) if one.test == test]
+    [found] = [one for one in scorecard_of_org(scored(runs)) if one.prediction == test]
     return found
 
 
@@ -152,10 +152,10 @@ def test_tables_hold_every_score_and_prediction() -> None:
     assert rows.schema == SCORES
     assert rows.num_rows == len(scores) == 10 * len(PREDICTIONS)
     first = rows.to_pylist()[0]
-    assert (first["test"], first["outcome"]) == (PREDICTIONS[0].name, scores[0].finding.outcome)
+    assert (first["prediction"], first["outcome"]) == (PREDICTIONS[0].name, scores[0].finding.outcome)
     by_test = org_table(scorecard_of_org(scores))
     assert by_test.schema == ORG
-    assert by_test["test"].to_pylist() == [prediction.name for prediction in PREDICTIONS]
+    assert by_test["prediction"].to_pylist() == [prediction.name for prediction in PREDICTIONS]
     total = sum(by_test[name].to_pylist()[0] for name in ("holds", "fails", "not_testable"))
     assert total == 10
 
@@ -170,9 +170,12 @@ def test_a_store_says_what_its_runs_say(tmp_path: Path) -> None:
     ]
     for tables in runs:
         store.write_run(tables)
+    store.write_run(old := run_tables(falling_g23(3.0), name="d", changes=BEFORE, onset=ONSET, earlier=True))
+    runs.insert(2, old)
     found = scores_of_store(store)
-    untils = [MIDDLE, MIDDLE, None]
+    untils = [MIDDLE, MIDDLE, MIDDLE, None]
     assert found == [s for one, until in zip(runs, untils, strict=True) for s in scorecard_of_run(one, until=until)]
+    assert [score.finding.event for score in found if score.prediction == "g23_declines"] == [True, True, None, None]
     assert {score.run.key.run_id for score in scores_of_store(store, "other")} == {"c"}
     assert scores_of_store(store, "none such") == []
 
@@ -194,7 +197,7 @@ def test_a_real_grokking_run() -> None:
     trajectory = Trajectory(tuple(steps.tolist()), bands)
     key = RunKey("dir", "golden", "wd1", "wd1")
     scores = scorecard_of_run(analyse_run(key, trajectory, record, settings_, Provenance("f", "finished", "")))
-    told = {score.test: score.finding for score in scores}
+    told = {score.prediction: score.finding for score in scores}
     assert {name: found.outcome for name, found in told.items()} == {
         "gap_before_metric": "not_testable",
         "gap_dynamics_need_decay": "holds",

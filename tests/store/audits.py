@@ -16,7 +16,7 @@ def key_of(run_id: str, project: str = "toy", tracker: str = "mlflow") -> RunKey
 
 
 def audit(key: RunKey, *, settings_hash: str = "s1", rows: int = 12, status: str = "ok") -> RunTables:
-    """One audit: `rows` rows of gaps over three groups, twice as many inner products, two transitions.
+    """One audit: `rows` rows of gaps over three groups, twice as many inner products, two transitions, two scores.
 
     Every number follows from the arguments, as it does for real audits.
     """
@@ -55,14 +55,29 @@ def audit(key: RunKey, *, settings_hash: str = "s1", rows: int = 12, status: str
         versioned | {"group": "total", "kind": "rotation", "onset_step": 10 * i, "effect": weight * i}
         for i in range(min(2, rows))
     ]
+    scores = [
+        versioned
+        | {
+            "prediction": name,
+            "outcome": "holds" if rows % 2 else "fails",
+            "value": weight * i,
+            "numbers": [("beside", weight / (i + 1)), ("b", 2.0)],
+        }
+        for i, name in enumerate(("overlap_order", "davis_kahan")[: min(2, rows)])
+    ]
     return RunTables(
-        key, build("runs", [run]), build("inner_products", products), build("gaps", gaps), build("transitions", changes)
+        key,
+        build("runs", [run]),
+        build("inner_products", products),
+        build("gaps", gaps),
+        build("transitions", changes),
+        build("scorecard", scores),
     )
 
 
 def canonical(table: pa.Table) -> pa.Table:
     """`table` with its rows in the one order that all its plain columns give."""
-    plain = [(field.name, "ascending") for field in table.schema if not pa.types.is_list(field.type)]
+    plain = [(field.name, "ascending") for field in table.schema if not pa.types.is_nested(field.type)]
     return table.sort_by(plain).combine_chunks()
 
 

@@ -46,7 +46,7 @@ def test_killed_anywhere_and_finished_by_the_next(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "store")
     store.write_run(audit(key_of("b")))
     seen = set()
-    for line in range(1, 600, 41):
+    for line in range(1, 2000, 61):
         store.write_run(audit(key_of("a")))
         child = start(_forget_killed_at, store.location.root, line)
         code = finish(child)

@@ -76,8 +76,8 @@ def test_names_that_differ_only_beyond_the_length_of_statistics(store: Store) ->
 
 
 def _values(kind: pa.DataType) -> st.SearchStrategy[Any]:
-    if pa.types.is_list(kind):
-        return st.none() | st.lists(_values(kind.value_type), max_size=4)
+    if pa.types.is_nested(kind):
+        return st.none() | _parts(kind)
     if pa.types.is_integer(kind):
         bits = kind.bit_width - 1
         return st.none() | st.integers(-(2**bits), 2**bits - 1)
@@ -90,6 +90,12 @@ def _values(kind: pa.DataType) -> st.SearchStrategy[Any]:
         return st.none() | moments
     assert pa.types.is_string(kind)
     return st.none() | _TEXT
+
+
+def _parts(kind: pa.DataType) -> st.SearchStrategy[list[Any]]:
+    if pa.types.is_map(kind):
+        return st.lists(st.tuples(_TEXT, _values(kind.item_type)), max_size=3, unique_by=lambda pair: pair[0])
+    return st.lists(_values(kind.value_type), max_size=4)
 
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(NASTY)
@@ -114,7 +120,7 @@ def _same_numbers(value: Any) -> Any:
     match value:
         case float():
             return "nan" if math.isnan(value) else repr(value)
-        case list():
+        case list() | tuple():
             return [_same_numbers(part) for part in value]
         case dict():
             return {name: _same_numbers(part) for name, part in value.items()}

@@ -17,7 +17,7 @@ from spectral_edge.store import AuditState, Store
 from spectral_edge.store_location import StoreLocation
 from spectral_edge.tables import ADDED_COLUMNS, SCHEMAS, audit_id
 
-DETAILS = ("inner_products", "gaps", "transitions")
+DETAILS = ("inner_products", "gaps", "transitions", "scorecard")
 
 
 def test_a_written_run_is_read_back(root: str) -> None:
@@ -131,6 +131,7 @@ def test_datasets_show_all_committed_rows_lazily(root: str) -> None:
         "inner_products": 48,
         "gaps": 24,
         "transitions": 4,
+        "scorecard": 4,
     }
     assert found["gaps"].schema == SCHEMAS["gaps"]
 

@@ -30,7 +30,8 @@ class Provenance:
     """Where a run's checkpoints came from and what bringing them cost.
 
     `fingerprint` is the hash of the checkpoints' ids, sizes and digests; `series` names them among what the run offers,
-    `step_source` says how their training steps were found; times are seconds, `bytes_read` bytes.
+    `step_source` says how their training steps were found; times are seconds, `bytes_read` bytes. `sketch_size` is the
+    smallest sketch that the numbers are estimated from, None when they are exact.
     """
 
     fingerprint: str
@@ -38,6 +39,7 @@ class Provenance:
     url: str
     series: str | None = None
     step_source: str | None = None
+    sketch_size: int | None = None
     warnings: tuple[str, ...] = ()
     bytes_read: int = 0
     seconds_fetch: float = 0.0
@@ -269,6 +271,7 @@ def _run_row(stamp: Mapping[str, Any], provenance: Provenance, settings: Setting
         "url": provenance.url,
         "series": provenance.series,
         "step_source": provenance.step_source,
+        "sketch_size": provenance.sketch_size,
         "fingerprint": provenance.fingerprint,
         "settings": settings.as_json(),
         "seconds_fetch": provenance.seconds_fetch,

@@ -77,7 +77,12 @@ RUNS: Final = pa.schema(
         _column(
             "step_source",
             _TEXT,
-            "how its training steps were found: logged_model, metadata, file_name, folder_name, model_name or metric_time; several are separated by commas",
+            "how its training steps were found: logged_model, metadata, file_name, folder_name, model_name, metric_time or record; several are separated by commas",
+        ),
+        _column(
+            "sketch_size",
+            _INT,
+            "fewest numbers kept of a part of the model where the numbers are estimates from recorded sketches, see docs/recorder.md; null when they are exact",
         ),
         _column("windows", _INT, "full windows analysed per group"),
         _column("step_first", _INT, "training step of the first checkpoint", "optimizer steps"),
@@ -227,7 +232,7 @@ SCHEMAS: Final[Mapping[str, pa.Schema]] = {
 }
 
 
-ADDED_COLUMNS: Final[Mapping[str, frozenset[str]]] = {"runs": frozenset({"series", "step_source"})}
+ADDED_COLUMNS: Final[Mapping[str, frozenset[str]]] = {"runs": frozenset({"series", "sketch_size", "step_source"})}
 """Columns that a store of this schema version may lack: they are null there until something is written."""
 
 

@@ -1,6 +1,6 @@
 """Annotations in a run's folder: plain files below `spectral_edge/`, each written whole or not at all.
 
-Those of a file of recorded sketches lie beside it, in `NAME.sketch.spectral_edge/`: a folder may hold several such runs.
+Those of a file of recorded sketches lie beside it, in `NAME.sketch.spectral_edge/`: a folder may hold several of these.
 
 `tags.json` is written last and holds the mark: where it is missing or names another audit, the rest may be of any age.
 """

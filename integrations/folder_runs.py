@@ -35,8 +35,9 @@ _log = logging.getLogger(__name__)
 def run_places(root: Path) -> list[Path]:
     """The runs in or below `root`, by path: folders of checkpoints, and files of recorded sketches.
 
-    Where a folder is a run, no folder below it is. A folder whose checkpoint files tell no step is a run only where nothing below it is one. Hidden folders, our own
-    and stores of spectral-edge are not entered; a folder reached twice through links is entered once.
+    Where a folder is a run, none below it is. One whose checkpoint files tell no step is a run only where no folder
+    below it is one. Hidden folders, our own and stores of spectral-edge are not entered; a folder reached twice through
+    links is entered once.
 
     Raises:
         NotFoundError: No such folder, or neither checkpoint nor recording in or below it.

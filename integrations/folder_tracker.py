@@ -16,10 +16,10 @@ from urllib.parse import unquote_to_bytes, urlsplit
 from integrations.file_errors import file_errors
 from integrations.folder_annotations import state_of_folder, write_to_folder
 from integrations.folder_metrics import folder_metrics
-from integrations.recordings import recorded_listing, recorded_series
 from integrations.folder_retract import retract_folder
 from integrations.folder_runs import is_recording, run_files, run_params, run_places
 from integrations.listing import choose, found_in, series_of
+from integrations.recordings import recorded_listing, recorded_series
 from integrations.tracker import (
     Annotation,
     AnnotationState,

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from spectral_edge.adiabatic import adiabatic, relative_learning_rate
+from spectral_edge.advice import advice
 from spectral_edge.band import Band, Matrix
 from spectral_edge.errors import SpectralEdgeError
 from spectral_edge.regimes import Reading, read_regimes
@@ -20,7 +21,7 @@ from spectral_edge.series import Steps, TrainingRecord
 from spectral_edge.settings import Settings
 from spectral_edge.tables import INNER_PRODUCTS, SCHEMA_VERSION, RunKey, RunTables, audit_id, build
 from spectral_edge.trajectory import Trajectory
-from spectral_edge.transitions import Change, MetricChange, Tested, fewest_updates, find_changes, metric_change
+from spectral_edge.transitions import Change, MetricChange, find_changes, metric_change
 from spectral_edge.versions import versions_json
 from spectral_edge.windows import Windows, windows
 
@@ -68,7 +69,7 @@ def analyse_run(
             *provenance.warnings,
             *trajectory.warnings,
             *record.warnings,
-            *_untested(tested, trajectory, settings),
+            *advice(steps, settings, stretches=tested.stretches, identical=_identical(trajectory.bands), metric=metric),
         ],
         "checkpoints": len(steps),
         "windows": int(next(iter(groups.values())).windows.full.sum()),
@@ -224,13 +225,9 @@ def _metric_change(steps: Steps, record: TrainingRecord, settings: Settings) -> 
     return None if record.metric is None else metric_change(record.metric.at(steps), settings)
 
 
-def _untested(tested: Tested, trajectory: Trajectory, settings: Settings) -> Iterator[str]:
-    if tested.stretches == 0:
-        need = fewest_updates(settings.window) + 1
-        yield (
-            f"Changes were not tested: {len(trajectory.steps)} checkpoints, and a window of {settings.window} updates "
-            f"needs at least {need} with no two identical in a row. Keep more checkpoints, or use a smaller window."
-        )
+def _identical(bands: Mapping[str, Band]) -> int:
+    """Checkpoints that hold the weights of the one before."""
+    return int((next(iter(bands.values())).values[:, 0] <= 0).sum())
 
 
 def _inner_products(bands: Mapping[str, Band], steps: Steps, stamp: Mapping[str, Any]) -> pa.Table:

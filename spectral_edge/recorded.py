@@ -13,7 +13,6 @@ import hashlib
 import time
 import zlib
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -83,7 +82,9 @@ class Recorded:
         if self.file.torn:
             told.append(f"{self.file.torn} bytes at the end of {self.file.path.name} are no whole record; left out.")
         if superseded := len(self.file.records) - len(self.records):
-            told.append(f"The run went back to earlier steps; {superseded} record(s) that it went over again are left out.")
+            told.append(
+                f"The run went back to earlier steps; {superseded} record(s) that it went over again are left out."
+            )
         return tuple(told)
 
     def digest(self, record: Record) -> str:

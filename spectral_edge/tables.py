@@ -146,7 +146,11 @@ GAPS: Final = pa.schema(
         _column("gap_ratio", _REAL, "sigma_k* / sigma_(k*+1)"),
         _column("g23", _REAL, "sigma_2 - sigma_3", "parameter units"),
         _column("g23_eigen", _REAL, "sigma_2^2 - sigma_3^2", "parameter units squared"),
-        _column("stability", _LIST, "lower bound of overlap_j^2 by Davis and Kahan: max(0, 1 - gram_change_operator^2/delta_j^2), delta_j the distance of sigma_j^2 to the other squares of the window before and to 0 (theory 4)"),
+        _column(
+            "stability",
+            _LIST,
+            "lower bound of overlap_j^2 by Davis and Kahan: max(0, 1 - gram_change_operator^2/delta_j^2), delta_j the distance of sigma_j^2 to the other squares of the window before and to 0 (theory 4)",
+        ),
         _column("overlap", _LIST, "|<v_j(t-1), v_j(t)>| for each direction j, measured (theory 4)"),
         _column(
             "rotation_degrees",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from integrations.folder_runs import run_files, run_places, run_params
+from integrations.folder_runs import run_files, run_params, run_places
 from integrations.folder_tracker import FolderTracker
 from integrations.tracker import Selection
 from spectral_edge.errors import NotFoundError

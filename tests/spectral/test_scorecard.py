@@ -180,7 +180,7 @@ def test_g23_is_that_of_attention_where_there_is_any() -> None:
 
 
 def test_stability_can_come_out_either_way() -> None:
-    """Distances are to the window before: where lambda_1 falls towards its old lambda_2, direction 2 is the safer one."""
+    """Distances are to the window before: where lambda_1 falls towards its old neighbour, direction 2 is safer."""
     before, now = np.array([[3.0, 2.0, 0.1], [3.0, 1.0, 0.1]]), np.array([[2.1, 1.5, 0.1], [3.0, 1.0, 0.1]])
     found = stability(rotation_bound(before, now, np.array([0.2, 0.2])))
     assert (found[:, 0] > found[:, 1]).tolist() == [False, True]

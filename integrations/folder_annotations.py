@@ -1,5 +1,7 @@
 """Annotations in a run's folder: plain files below `spectral_edge/`, each written whole or not at all.
 
+Those of a file of recorded sketches lie beside it, in `NAME.sketch.spectral_edge/`: a folder may hold several of these.
+
 `tags.json` is written last and holds the mark: where it is missing or names another audit, the rest may be of any age.
 """
 
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from integrations.file_errors import file_errors
+from integrations.folder_runs import is_recording
 from integrations.tracker import OUR_NAME, Annotation, AnnotationState, MetricPoint, WriteReceipt
 from spectral_edge.errors import TrackerUnavailableError
 
@@ -26,21 +29,26 @@ TEMPORARY: Final = (".spectral_edge-", ".tmp")
 _MARK: Final = "annotated"
 
 
+def annotations_of(place: Path) -> Path:
+    """The folder for annotations of the run at `place`, a folder or a recording; it need not exist."""
+    return place.with_name(f"{place.name}.{OUR_NAME}") if is_recording(place) else place / OUR_NAME
+
+
 def state_of_folder(folder: Path) -> AnnotationState | None:
     """What the mark in the run's folder says of an earlier annotation; None when there is none, or no readable one."""
-    mark = _mark(folder / OUR_NAME)
+    mark = _mark(annotations_of(folder))
     return AnnotationState.of_marks(mark, mark)
 
 
 def write_to_folder(folder: Path, annotation: Annotation, *, run: str) -> WriteReceipt:
-    """Write `annotation` below `folder`, replacing an earlier one.
+    """Write `annotation` to the run at `folder` (see annotations_of), replacing an earlier one.
 
     Raises:
         AccessDeniedError: The folder may not be written.
         DiskFullError: No room; files that were written before stay whole.
         TrackerUnavailableError: Another audit of the same run is writing at this moment.
     """
-    target = folder / OUR_NAME
+    target = annotations_of(folder)
     files = _files(annotation)
     if _mark(target) == annotation.mark and all((target / name).is_file() for name in files):
         return WriteReceipt(0, 0, 0)

@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import Final
 
 from integrations.file_errors import file_errors
-from integrations.folder_annotations import METRICS, NOTE, TAGS, TEMPORARY, keep_names
-from integrations.tracker import OUR_FILES, OUR_NAME, RetractReceipt
+from integrations.folder_annotations import METRICS, NOTE, TAGS, TEMPORARY, annotations_of, keep_names
+from integrations.tracker import OUR_FILES, RetractReceipt
 
 _OURS: Final = OUR_FILES | {TAGS, NOTE, METRICS}
 
 
 def retract_folder(folder: Path, *, run: str, dry_run: bool) -> RetractReceipt:
-    """Delete our files below `folder`, or only tell which there are.
+    """Delete our files that belong to the run at `folder`, or only tell which there are.
 
     Raises:
         AccessDeniedError: The folder may not be read or written.
         NotFoundError: The run's folder is gone.
     """
-    target = folder / OUR_NAME
+    target = annotations_of(folder)
     with file_errors(run=run, file=str(folder)):
         folder.stat()
     with file_errors(run=run, file=str(target)):

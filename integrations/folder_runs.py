@@ -3,7 +3,7 @@
 A folder is a run when it holds checkpoints: as files, in subfolders named by step (`checkpoint-100/`), or in a plain
 container (`checkpoints/`, `checkpoint/`, `ckpts/`, `ckpt/`). With a container the run is the folder around it, because
 that is where training loops put the run's metrics and configuration, and because otherwise every run would be called
-"checkpoints".
+"checkpoints". A file of recorded sketches (`NAME.sketch`, spectral_edge.recorded) is a run by itself.
 """
 
 from __future__ import annotations
@@ -25,34 +25,43 @@ CONTAINERS: Final = frozenset({"checkpoints", "checkpoint", "ckpts", "ckpt"})
 CONFIG_FILES: Final = ("params.json", "hparams.json", "config.json")
 """Files that may hold a run's parameters; the first that is there counts."""
 _MAX_CONFIG_BYTES: Final = 1 << 20
+RECORDING_SUFFIX: Final = ".sketch"
 _MAX_SHARD_DEPTH: Final = 3
 """Folders below a checkpoint's own that may hold its shards."""
 
 _log = logging.getLogger(__name__)
 
 
-def run_folders(root: Path) -> list[Path]:
-    """`root` when it holds checkpoints itself, otherwise the folders below it that do, by path.
+def run_places(root: Path) -> list[Path]:
+    """The runs in or below `root`, by path: folders of checkpoints, and files of recorded sketches.
 
-    A folder whose checkpoint files tell no step is a run only where nothing below it is one. Hidden folders, our own
-    and stores of spectral-edge are not entered; a folder reached twice through links is entered once.
+    Where a folder is a run, none below it is. One whose checkpoint files tell no step is a run only where no folder
+    below it is one. Hidden folders, our own and stores of spectral-edge are not entered; a folder reached twice through
+    links is entered once.
 
     Raises:
-        NotFoundError: No such folder, or no checkpoint in or below it.
+        NotFoundError: No such folder, or neither checkpoint nor recording in or below it.
         AccessDeniedError: The folder may not be read.
     """
     with file_errors(file=str(root)):
         root = root.resolve(strict=True)
+        if is_recording(root):
+            return [root]
         os.scandir(root).close()
-    found = list(_runs(root, set()))
+    found = list(dict.fromkeys(_runs(root, set())))
     if not found:
         raise NotFoundError(
-            "no checkpoint lies in this folder or below it.",
+            "no checkpoint and no recording lies in this folder or below it.",
             file=str(root),
             next_step="name a folder with .safetensors, .pt, .pth, .ckpt, .bin, .npz, .npy, .h5 or .keras files, or "
-            "folders of torch.distributed.checkpoint, whose names tell their step.",
+            "folders of torch.distributed.checkpoint, whose names tell their step, or .sketch files of a recorder.",
         )
     return found
+
+
+def is_recording(place: Path) -> bool:
+    """Whether the run at `place` is a file of recorded sketches."""
+    return place.suffix == RECORDING_SUFFIX and not place.is_dir()
 
 
 def run_files(folder: Path) -> tuple[str, ...]:
@@ -80,14 +89,16 @@ def _runs(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
         return
     seen.add(identity)
     files = run_files(folder)
+    recordings = [folder / path for path in files if Path(path).suffix == RECORDING_SUFFIX]
     if steps_of(files):
         yield folder
+        yield from recordings
         return
     below = [run for name in _names(folder, folders=True) for run in _runs(folder / name, seen)]
-    if below:
-        yield from below
-    elif any(is_checkpoint_file(path) for path in files):
+    if not any(map(Path.is_dir, below)) and any(is_checkpoint_file(path) for path in files):
         yield folder
+    yield from recordings
+    yield from below
 
 
 def _own_files(folder: Path, prefix: str, *, contained: bool) -> Iterator[str]:
@@ -131,7 +142,7 @@ def _names(folder: Path, *, folders: bool) -> list[str]:
 def _is_looked_at(name: str, *, folder: bool) -> bool:
     if name.startswith("."):
         return name == DCP_METADATA and not folder
-    return name != OUR_NAME
+    return name != OUR_NAME and not name.endswith(f".{OUR_NAME}")
 
 
 def _is_text(name: str) -> bool:

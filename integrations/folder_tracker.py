@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -17,8 +17,9 @@ from integrations.file_errors import file_errors
 from integrations.folder_annotations import state_of_folder, write_to_folder
 from integrations.folder_metrics import folder_metrics
 from integrations.folder_retract import retract_folder
-from integrations.folder_runs import run_files, run_folders, run_params
+from integrations.folder_runs import is_recording, run_files, run_params, run_places
 from integrations.listing import choose, found_in, series_of
+from integrations.recordings import recorded_listing, recorded_series
 from integrations.tracker import (
     Annotation,
     AnnotationState,
@@ -38,7 +39,7 @@ from spectral_edge.tables import RunKey
 
 
 class FolderTracker:
-    """Runs in folders of this machine. A run's `url` is the URI of its folder."""
+    """Runs in folders of this machine. A run's `url` is the URI of its folder, or of its file of recorded sketches."""
 
     kind: Final = "dir"
     capabilities: Final = Capabilities(
@@ -52,18 +53,25 @@ class FolderTracker:
     def runs(self, selection: Selection) -> Iterator[TrackedRun]:
         """The runs in or below the folder `selection.container`, by path."""
         require_told_by_folders(selection.criteria)
-        folders = run_folders(Path(selection.container).expanduser())
-        runs = {run.key.run_id: run for run in map(self._tracked, folders)}
+        places = run_places(Path(selection.container).expanduser())
+        runs = {run.key.run_id: run for run in map(self._tracked, places)}
         for run_id in selection.run_ids:
             if run_id not in runs:
                 raise NotFoundError("no such run.", run=run_id, file=selection.container)
         named = [runs[run_id] for run_id in selection.run_ids or runs]
         since = selection.criteria.since
-        return iter([run for run in named if since is None or _is_written_since(_folder_of(run), since)])
+        return iter([run for run in named if since is None or _is_written_since(_place_of(run), since)])
 
     def checkpoints(self, run: TrackedRun, series: str | None = None) -> CheckpointListing:
-        """The checkpoints in the run's folder. Warnings tell of files left out and of broken rows of its metrics."""
-        files, name = _FolderFiles(_folder_of(run)), run.key.run_name
+        """The checkpoints in the run's folder. Warnings tell of files left out and of broken rows of its metrics.
+
+        Raises:
+            CheckpointFormatError: The run is a file of recorded sketches, and that is damaged.
+        """
+        place, name = _place_of(run), run.key.run_name
+        if is_recording(place):
+            return recorded_listing(place, series, name)
+        files = _FolderFiles(place)
         with file_errors(run=name):
             found = found_in(files, name)
             if found.stepless and not found.series:
@@ -77,7 +85,7 @@ class FolderTracker:
         for path, file in zip(paths, checkpoint.files, strict=True):
             with file_errors(run=run.key.run_name, file=str(path)):
                 size = path.stat().st_size
-            if size != file.size:
+            if size != file.size and not is_recording(path):
                 raise FetchInterruptedError(
                     f"has {size} bytes now, {file.size} when it was listed: it is still being written.",
                     run=run.key.run_name,
@@ -86,36 +94,37 @@ class FolderTracker:
         return paths
 
     def metric_names(self, run: TrackedRun) -> tuple[str, ...]:
-        """Columns of numbers in the run's metrics file, sorted; empty when it has none."""
-        return tuple(sorted(folder_metrics(_folder_of(run)).series))
+        """Columns of numbers in the run's metrics file, or what was recorded, sorted; empty when it has none."""
+        return tuple(sorted(_metrics(run)))
 
     def metric_series(self, run: TrackedRun, name: str) -> MetricSeries:
         """One column of the run's metrics file; empty when it has no such column."""
-        return folder_metrics(_folder_of(run)).series.get(name) or MetricSeries.from_points(name, [], [])
+        return _metrics(run).get(name) or MetricSeries.from_points(name, [], [])
 
     def annotation_state(self, run: TrackedRun) -> AnnotationState | None:
         """What the folder says of an earlier annotation."""
-        return state_of_folder(_folder_of(run))
+        return state_of_folder(_place_of(run))
 
     def annotate(self, run: TrackedRun, annotation: Annotation, *, replace: bool = False) -> WriteReceipt:  # noqa: ARG002 - files are always replaced
         """Write `annotation` to the run's folder; see `Tracker.annotate`."""
-        return write_to_folder(_folder_of(run), annotation, run=run.key.run_name)
+        return write_to_folder(_place_of(run), annotation, run=run.key.run_name)
 
     def retract(self, run: TrackedRun, *, dry_run: bool = False) -> RetractReceipt:
         """Delete our files in the run's folder; see `Tracker.retract`."""
-        return retract_folder(_folder_of(run), run=run.key.run_name, dry_run=dry_run)
+        return retract_folder(_place_of(run), run=run.key.run_name, dry_run=dry_run)
 
-    def _tracked(self, folder: Path) -> TrackedRun:
-        name = folder.name or str(folder)
-        digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]
+    def _tracked(self, place: Path) -> TrackedRun:
+        folder = place.parent if is_recording(place) else place
+        name = (place.stem if is_recording(place) else place.name) or str(place)
+        digest = hashlib.sha256(os.fsencode(place)).hexdigest()[:8]
         return TrackedRun(
-            key=RunKey(self.kind, folder.parent.name or str(folder.parent), f"{name}-{digest}", name),
+            key=RunKey(self.kind, place.parent.name or str(place.parent), f"{name}-{digest}", name),
             state="unknown",
             started_at=None,
             ended_at=None,
             params=run_params(folder),
             tags={},
-            url=folder.as_uri(),
+            url=place.as_uri(),
         )
 
 
@@ -134,15 +143,22 @@ def require_told_by_folders(criteria: Criteria) -> None:
         )
 
 
-def _is_written_since(folder: Path, since: datetime) -> bool:
+def _is_written_since(place: Path, since: datetime) -> bool:
     """Whether the newest of the run's files is that new. One that has just gone is left to whoever reads the run."""
+    paths = [place] if is_recording(place) else [place / path for path in run_files(place)]
     try:
-        return any((folder / path).stat().st_mtime >= since.timestamp() for path in run_files(folder))
+        return any(path.stat().st_mtime >= since.timestamp() for path in paths)
     except OSError:
         return True
 
 
-def _folder_of(run: TrackedRun) -> Path:
+def _metrics(run: TrackedRun) -> Mapping[str, MetricSeries]:
+    place = _place_of(run)
+    return recorded_series(place) if is_recording(place) else folder_metrics(place).series
+
+
+def _place_of(run: TrackedRun) -> Path:
+    """The folder, or the file of recorded sketches, that `run` is."""
     return Path(os.fsdecode(unquote_to_bytes(urlsplit(run.url).path)))
 
 

@@ -26,10 +26,11 @@ from spectral_edge.series import MetricSeries
 from spectral_edge.tables import RunKey
 
 StepSource = Literal[
-    "logged_model", "metadata", "alias", "file_name", "folder_name", "model_name", "history", "metric_time"
+    "logged_model", "metadata", "alias", "file_name", "folder_name", "model_name", "history", "metric_time", "record"
 ]
 """How a training step was found: with the logged model; recorded beside the weights; in an alias of the version; in a
-name; from the row of the run's history at which the version was logged; or by the time at which its metrics were."""
+name; from the row of the run's history at which the version was logged; by the time at which its metrics were; or with
+the sketch that a recorder made of the model."""
 Into = Literal["run", "child"]
 """Where annotations go: to the run itself, or to a run of their own that belongs to it: nested in it (MLflow), or
 beside it (W&B)."""
@@ -138,13 +139,17 @@ class CheckpointListing:
     """A run's trajectory, by increasing step, and what was left out of it and why.
 
     `series` is the name of the series of checkpoints that was taken, None where the run has none; `others` are those
-    that were not.
+    that were not. Where `is_recorded`, the checkpoints are records of one file of sketches (spectral_edge.recorded),
+    which `fetch` gives for any of them; `sketch_size` is that of its smallest sketch, None where it holds the model
+    itself.
     """
 
     checkpoints: tuple[CheckpointRef, ...]
     warnings: tuple[str, ...] = ()
     series: str | None = None
     others: tuple[OtherSeries, ...] = ()
+    is_recorded: bool = False
+    sketch_size: int | None = None
 
     @property
     def step_source(self) -> str | None:

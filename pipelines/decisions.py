@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from integrations.tracker import CheckpointListing, CheckpointRef, TrackedRun, Tracker
 from pipelines.settings import AuditSettings
-from spectral_edge.errors import NoStepError
+from spectral_edge.errors import CheckpointFormatError, NoStepError
 from spectral_edge.resuming import lags_of, stored_trajectory
 from spectral_edge.settings import Settings, same_pass
 from spectral_edge.store import AuditState, Store
@@ -92,12 +92,13 @@ def decide(scope: Scope, run: TrackedRun) -> Decision:
 
     Raises:
         NoStepError: The run has checkpoints, the step of none can be told, and the store does not know it yet.
+        CheckpointFormatError: The run is a damaged file of recorded sketches, and the store does not know it yet.
         NotFoundError: The run has checkpoints, and no series has the name asked for.
         TransientError: The tracker did not answer.
     """
     try:
         listing = scope.tracker.checkpoints(run, scope.settings.series)
-    except NoStepError as error:
+    except (NoStepError, CheckpointFormatError) as error:
         if scope.stored(run, NO_FINGERPRINT) is None:
             raise
         return Decision(

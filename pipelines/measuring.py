@@ -8,13 +8,15 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from integrations.recordings import records_as_listed
 from integrations.tracker import CheckpointRef, TrackedRun
 from pipelines import progress
 from pipelines.decisions import Decision, Scope, fingerprint
 from pipelines.fetching import fetch_segments
 from pipelines.spool import spool_folder
-from spectral_edge.errors import ZeroUpdatesError
+from spectral_edge.errors import TrajectoryError, ZeroUpdatesError
 from spectral_edge.gram import TrajectoryPass
+from spectral_edge.recorded import Recorded, sketch_warnings
 from spectral_edge.resuming import lags_of, with_new_checkpoints
 from spectral_edge.trajectory import Trajectory
 
@@ -46,6 +48,8 @@ def measure(scope: Scope, run: TrackedRun, decision: Decision, device: str, cost
         DiskFullError: `max_disk` is too small for this run, or there is no room.
         FetchInterruptedError: A download ended early.
     """
+    if decision.listing.is_recorded:
+        return _recorded(scope, run, decision, costs)
     known = decision.known
     if known is not None and decision.action == "reanalyse":
         return Measured(known, "reanalysed")
@@ -62,6 +66,46 @@ def _extended(reading: _Reading, decision: Decision, known: Trajectory) -> Traje
     except ZeroUpdatesError:
         return None  # only the last checkpoints stand still: the run as a whole need not
     return with_new_checkpoints(known, tail, [ref.name for ref in decision.listing.checkpoints])
+
+
+def _recorded(scope: Scope, run: TrackedRun, decision: Decision, costs: Costs) -> Measured:
+    """The same of a run that recorded sketches. What they cannot tell is an error, and how far they err a warning."""
+    if scope.analysis.include != ("parameters",):
+        raise TrajectoryError(
+            f"only parameters were recorded, and {', '.join(scope.analysis.include)} were asked for.",
+            run=run.key.run_name,
+            next_step="leave out --include, or audit checkpoints of this run.",
+        )
+    listed, known = decision.listing.checkpoints, decision.known
+    # Nothing is copied: only trackers with `local_checkpoints` list recordings.
+    (path,) = scope.tracker.fetch(run, listed[-1], scope.settings.spool)
+    recorded = records_as_listed(path, listed, run.key.run_name)
+    warnings = sketch_warnings(recorded.file.header, scope.analysis.window)
+    if known is not None and decision.action == "reanalyse":
+        return Measured(replace(known, warnings=warnings + known.warnings), "reanalysed")
+    if known is not None and (whole := _records_extended(recorded, known, len(decision.to_read), costs)):
+        return Measured(replace(whole, warnings=warnings + whole.warnings), "extended")
+    recorded.require_enough()
+    whole = _records(recorded, len(listed), scope.analysis.lags, costs)
+    return Measured(replace(whole, warnings=warnings + whole.warnings), "audited")
+
+
+def _records_extended(recorded: Recorded, known: Trajectory, count: int, costs: Costs) -> Trajectory | None:
+    try:
+        tail = _records(recorded, count, lags_of(known), costs)
+    except ZeroUpdatesError:
+        return None
+    return with_new_checkpoints(known, tail, recorded.names)
+
+
+def _records(recorded: Recorded, count: int, lags: int, costs: Costs) -> Trajectory:
+    """The last `count` records."""
+    started = time.monotonic()
+    costs.bytes_read += sum(record.size for record in recorded.records[-count:])
+    try:
+        return recorded.since(len(recorded.records) - count, lags)
+    finally:
+        costs.seconds_gram += time.monotonic() - started
 
 
 @dataclass(frozen=True)

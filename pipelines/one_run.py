@@ -16,6 +16,7 @@ from spectral_edge.analysis import Provenance, analyse_run, failed_run
 from spectral_edge.errors import (
     AnnotationConflictError,
     CheckpointError,
+    CheckpointFormatError,
     NoStepError,
     StoreError,
     TrajectoryError,
@@ -43,7 +44,7 @@ def audit_one(job: Job, run: TrackedRun) -> RunResult:
     """
     try:
         decision = decide(job.scope, run)
-    except NoStepError as error:
+    except (NoStepError, CheckpointFormatError) as error:
         _record_failure(job, run, Provenance(NO_FINGERPRINT, run.state, run.url), error)
         raise
     listing = decision.listing
@@ -146,6 +147,7 @@ def _provenance(run: TrackedRun, decision: Decision, costs: Costs) -> Provenance
         run.url,
         series=decision.listing.series,
         step_source=decision.listing.step_source,
+        sketch_size=decision.listing.sketch_size,
         warnings=decision.listing.warnings,
         bytes_read=costs.bytes_read,
         seconds_fetch=costs.seconds_fetch,

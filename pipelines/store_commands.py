@@ -16,9 +16,14 @@ from spectral_edge.store import Store
 Form = Literal["table", "json", "csv"]
 
 RUNS_SQL: Final = """
-select project, run_name, status, state, checkpoints, step_last, regime, transitions, audited_at, error
+select project, run_name, status, state, checkpoints, step_last, regime, transitions, audited_at, error,
+    (
+        select string_agg(told, ' ') from unnest(warnings) as each(told)
+        where regexp_matches(told, '^(Changes were not tested|Checkpoints are too (sparse|uneven))')
+    ) as advice
 from runs order by project, run_name, run_id
 """
+"""`advice` are the warnings that begin as spectral_edge.advice.KINDS_OF_ADVICE says."""
 
 
 def print_query(store: str, sql: str, form: Form) -> None:

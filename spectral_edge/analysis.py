@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from spectral_edge.adiabatic import adiabatic, relative_learning_rate
+from spectral_edge.advice import advice
 from spectral_edge.band import Band, Matrix
 from spectral_edge.errors import SpectralEdgeError
 from spectral_edge.regimes import Reading, read_regimes
@@ -21,7 +22,7 @@ from spectral_edge.series import Steps, TrainingRecord
 from spectral_edge.settings import Settings
 from spectral_edge.tables import INNER_PRODUCTS, SCHEMA_VERSION, RunKey, RunTables, audit_id, build
 from spectral_edge.trajectory import Trajectory
-from spectral_edge.transitions import Change, MetricChange, Tested, fewest_updates, find_changes, largest_shift
+from spectral_edge.transitions import Change, MetricChange, find_changes, largest_shift
 from spectral_edge.versions import versions_json
 from spectral_edge.windows import Windows, windows
 
@@ -31,7 +32,8 @@ class Provenance:
     """Where a run's checkpoints came from and what bringing them cost.
 
     `fingerprint` is the hash of the checkpoints' ids, sizes and digests; `series` names them among what the run offers,
-    `step_source` says how their training steps were found; times are seconds, `bytes_read` bytes.
+    `step_source` says how their training steps were found; times are seconds, `bytes_read` bytes. `sketch_size` is the
+    smallest sketch that the numbers are estimated from, None when they are exact.
     """
 
     fingerprint: str
@@ -39,6 +41,7 @@ class Provenance:
     url: str
     series: str | None = None
     step_source: str | None = None
+    sketch_size: int | None = None
     warnings: tuple[str, ...] = ()
     bytes_read: int = 0
     seconds_fetch: float = 0.0
@@ -70,7 +73,13 @@ def analyse_run(
                 *provenance.warnings,
                 *trajectory.warnings,
                 *record.warnings,
-                *_untested(tested, trajectory, settings),
+                *advice(
+                    steps,
+                    settings,
+                    stretches=tested.stretches,
+                    identical=_identical(trajectory.bands),
+                    metric=metric,
+                ),
             ],
             "checkpoints": len(steps),
             "windows": int(next(iter(groups.values())).windows.full.sum()),
@@ -249,13 +258,9 @@ def _metric_columns(
     }
 
 
-def _untested(tested: Tested, trajectory: Trajectory, settings: Settings) -> Iterator[str]:
-    if tested.stretches == 0:
-        need = fewest_updates(settings.window) + 1
-        yield (
-            f"Changes were not tested: {len(trajectory.steps)} checkpoints, and a window of {settings.window} updates "
-            f"needs at least {need} with no two identical in a row. Keep more checkpoints, or use a smaller window."
-        )
+def _identical(bands: Mapping[str, Band]) -> int:
+    """Checkpoints that hold the weights of the one before."""
+    return int((next(iter(bands.values())).values[:, 0] <= 0).sum())
 
 
 def _inner_products(bands: Mapping[str, Band], steps: Steps, stamp: Mapping[str, Any]) -> pa.Table:
@@ -296,6 +301,7 @@ def _run_row(stamp: Mapping[str, Any], provenance: Provenance, settings: Setting
         "url": provenance.url,
         "series": provenance.series,
         "step_source": provenance.step_source,
+        "sketch_size": provenance.sketch_size,
         "fingerprint": provenance.fingerprint,
         "settings": settings.as_json(),
         "seconds_fetch": provenance.seconds_fetch,

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import time
+import zlib
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -26,10 +27,13 @@ from spectral_edge.groups import Cell, groups
 from spectral_edge.series import MetricSeries, TrainingRecord
 from spectral_edge.settings import Settings
 from spectral_edge.sketching import relative_error
-from spectral_edge.sketching.record_file import Record, RecordFile, read_file
+from spectral_edge.sketching.record_file import Header, Record, RecordFile, read_file
 from spectral_edge.sketching.sketcher import CellSketch
 from spectral_edge.tables import RunKey, RunTables
 from spectral_edge.trajectory import Trajectory, checked
+
+SERIES: Final = "recorded sketches"
+"""What tables call the series of a recorded run."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,37 @@ class Recorded:
         }
 
     @property
+    def sketch_size(self) -> int | None:
+        """Fewest numbers kept of a part of the model that has more parameters; None where everything is exact."""
+        return min(self.file.header.sketch_sizes, default=None)
+
+    @property
+    def names(self) -> list[str]:
+        """What messages call each record."""
+        return [f"record {index + 1} (step {record.step})" for index, record in enumerate(self.records)]
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What of the file does not count, one sentence each."""
+        told = []
+        if self.file.torn:
+            told.append(f"{self.file.torn} bytes at the end of {self.file.path.name} are no whole record; left out.")
+        if superseded := len(self.file.records) - len(self.records):
+            told.append(
+                f"The run went back to earlier steps; {superseded} record(s) that it went over again are left out."
+            )
+        return tuple(told)
+
+    def digest(self, record: Record) -> str:
+        """Identifies one record's content: checksums of the file's header and of the record."""
+        return f"crc32:{zlib.crc32(self.file.header.to_bytes()):08x}{record.checksum:08x}"
+
+    @property
+    def learning_rate(self) -> MetricSeries:
+        """The learning rate that was recorded; empty when none was."""
+        return self._series("learning_rate", [record.learning_rate for record in self.records])
+
+    @property
     def metrics(self) -> dict[str, MetricSeries]:
         """The metrics that were recorded, by name."""
         names = sorted({name for record in self.records for name in record.metrics})
@@ -83,7 +118,7 @@ class Recorded:
                 f"metric {metric!r} was not recorded; there are: {', '.join(recorded) or 'none'}.",
                 file=str(self.file.path),
             )
-        rate = self._series("learning_rate", [record.learning_rate for record in self.records])
+        rate = self.learning_rate
         return TrainingRecord(
             learning_rate=rate if len(rate.steps) else None,
             metric=None if metric is None else recorded[metric],
@@ -102,25 +137,44 @@ class Recorded:
             ZeroUpdatesError: All records hold the same model.
         """
         chosen = settings or Settings()
-        names = [f"record {index + 1} (step {record.step})" for index, record in enumerate(self.records)]
-        if len(names) < 3:
+        self.require_enough()
+        warnings = (*sketch_warnings(self.file.header, chosen.window), *self.left_out)
+        return replace(self.since(0, chosen.lags), warnings=warnings)
+
+    def require_enough(self) -> None:
+        """Three records make the shortest window.
+
+        Raises:
+            TooFewCheckpointsError: There are fewer.
+        """
+        if len(self.records) < 3:
             raise TooFewCheckpointsError(
-                f"holds {len(names)} record(s), need at least 3: two updates make the shortest window.",
+                f"holds {len(self.records)} record(s), need at least 3: two updates make the shortest window.",
                 file=str(self.file.path),
                 next_step="record more often (a smaller `every`), or train longer.",
             )
-        bands = self._bands(chosen.lags, names)
-        of_groups = {group: total(bands[cell] for cell in sorted(members)) for group, members in groups(bands).items()}
-        return checked(Trajectory(self.steps, of_groups, (), tuple(self._warnings(chosen))), names)
 
-    def _bands(self, lags: int, names: list[str]) -> dict[Cell, Band]:
+    def since(self, first: int, lags: int) -> Trajectory:
+        """The estimated band over the records from index `first` on. All of them are read and checked, none before.
+
+        Raises:
+            CheckpointFormatError: A record is damaged.
+            NonFiniteError: The model held NaN or Inf at a record.
+            ZeroUpdatesError: All records hold the same model.
+        """
+        records, names = self.records[first:], self.names[first:]
+        bands = self._bands(records, lags, names)
+        of_groups = {group: total(bands[cell] for cell in sorted(members)) for group, members in groups(bands).items()}
+        return checked(Trajectory(self.steps[first:], of_groups), names)
+
+    def _bands(self, records: tuple[Record, ...], lags: int, names: list[str]) -> dict[Cell, Band]:
         cells = self.file.header.cells
         starts = np.cumsum([0, *(one.size for one in cells)])[:-1]
-        values = np.zeros((len(cells), len(self.records) - 1, lags + 1))
-        energy = np.zeros((len(cells), len(self.records)))
+        values = np.zeros((len(cells), len(records) - 1, lags + 1))
+        energy = np.zeros((len(cells), len(records)))
         updates: deque[Matrix] = deque(maxlen=lags + 1)
         before: Matrix | None = None
-        for index, state in enumerate(self.file.sketches(self.records)):
+        for index, state in enumerate(self.file.sketches(records)):
             if not np.isfinite(state).all():
                 raise NonFiniteError(f"the model held NaN or Inf at {names[index]}.", file=str(self.file.path))
             with np.errstate(over="ignore", invalid="ignore"):
@@ -138,33 +192,17 @@ class Recorded:
         rounding = np.array([one.rounding_eps**2 / 3 for one in cells])[:, None] * (energy[:, 1:] + energy[:, :-1])
         return {one.cell: Band(values[i], one.n_parameters, rounding[i]) for i, one in enumerate(cells)}
 
-    def _warnings(self, settings: Settings) -> Iterator[str]:
-        sizes = [one.size for one in self.file.header.cells if one.size < one.n_parameters]
-        if sizes:
-            alone, together = self.relative_errors["total"], relative_error(min(sizes), settings.window)
-            yield (
-                f"All numbers are estimates from sketches of {_range(sizes)} numbers for each part of the model. The "
-                f"expected relative error of a singular value is {alone:.1%}, and {together:.1%} among "
-                f"{settings.window} that lie together; what is closer than that is not told apart, nor is k* there. "
-                "Changes of the Gram matrix come out too large, so that regimes may differ from those of checkpoints."
-            )
-        if sizes and min(sizes) < 10 * settings.window:
-            yield (
-                f"A sketch of {min(sizes)} numbers is small for windows of {settings.window} updates: take at least "
-                f"{10 * settings.window}."
-            )
-        if self.file.torn:
-            yield f"{self.file.torn} bytes at the end of {self.file.path.name} are no whole record; left out."
-        if superseded := len(self.file.records) - len(self.records):
-            yield f"The run went back to earlier steps; {superseded} record(s) that it went over again are left out."
-
     def _series(self, name: str, values: list[float | None]) -> MetricSeries:
         told = [(step, value) for step, value in zip(self.steps, values, strict=True) if value is not None]
         return MetricSeries.from_points(name, [step for step, _ in told], [value for _, value in told])
 
 
-def read_run(path: str | Path) -> Recorded:
+def read_run(path: str | Path, *, check: bool = True) -> Recorded:
     """What a Recorder wrote to `path`. Nothing in the file is executed.
+
+    Args:
+        path: The file.
+        check: Whether all sketches are read and checked at once, or each when it is asked for.
 
     Raises:
         NotFoundError: No such file.
@@ -172,7 +210,7 @@ def read_run(path: str | Path) -> Recorded:
         CheckpointFormatError: It is no such file, or damaged.
     """
     try:
-        file = read_file(Path(path))
+        file = read_file(Path(path), check=check)
     except PermissionError as error:
         raise AccessDeniedError("may not be read.", file=str(path)) from error
     except OSError as error:
@@ -214,17 +252,34 @@ def analyse_recorded(
         fingerprint=hashlib.sha256(repr((file.name, recorded.file.end, recorded.steps)).encode()).hexdigest(),
         state="unknown",
         url=file.as_uri(),
-        series="recorded sketches",
+        series=SERIES,
         step_source="record",
+        sketch_size=recorded.sketch_size,
         bytes_read=status.st_size,
         seconds_gram=time.perf_counter() - started,
     )
     return analyse_run(RunKey("dir", file.parent.name, file.name, file.stem), trajectory, told, chosen, provenance)
 
 
+def sketch_warnings(header: Header, window: int) -> tuple[str, ...]:
+    """How far numbers from such sketches err in windows of `window` updates, one sentence each; empty when exact."""
+    sizes = header.sketch_sizes
+    if not sizes:
+        return ()
+    alone, together = relative_error(sizes[0]), relative_error(sizes[0], window)
+    estimates = (
+        f"All numbers are estimates from sketches of {_range(sizes)} numbers for each part of the model. The "
+        f"expected relative error of a singular value is {alone:.1%}, and {together:.1%} among {window} that lie "
+        "together; what is closer than that is not told apart, nor is k* there. Changes of the Gram matrix come out "
+        "too large, so that regimes may differ from those of checkpoints."
+    )
+    small = f"A sketch of {sizes[0]} numbers is small for windows of {window} updates: take at least {10 * window}."
+    return (estimates, small) if sizes[0] < 10 * window else (estimates,)
+
+
 def _error(one: CellSketch) -> float:
     return relative_error(one.size) if one.size < one.n_parameters else 0.0
 
 
-def _range(sizes: list[int]) -> str:
-    return str(min(sizes)) if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes)}"
+def _range(sizes: tuple[int, ...]) -> str:
+    return str(sizes[0]) if sizes[0] == sizes[-1] else f"{sizes[0]} to {sizes[-1]}"

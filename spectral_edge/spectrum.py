@@ -119,19 +119,34 @@ def noise_threshold_ratio(sigma: Matrix, n_parameters: int) -> Matrix:
         return np.asarray(np.where(critical > 0, sigma[:, -1] / critical, np.nan))
 
 
-def eigenvalue_gaps(sigma: Matrix) -> Matrix:
-    """Distance of each lambda_j = sigma_j^2 to the nearest other one (theory 4): shape (n, w), squared units."""
-    eigenvalues = sigma**2
-    between = eigenvalues[:, :-1] - eigenvalues[:, 1:]
-    endless = np.full((len(sigma), 1), np.inf)
-    return np.asarray(np.minimum(np.hstack([endless, between]), np.hstack([between, endless])))
+def rotation_bound(before: Matrix, now: Matrix, change: Matrix) -> Matrix:
+    """||dC||_F/delta_j >= sin(theta_j) for C = X'X, for paired windows of one width w (theory 4): shape (n, w).
 
+    delta_j is the distance of lambda_j(t) to the *other* eigenvalues of C(t-1), zero among them, whose eigenvectors are
+    all directions that no update of that window has. With these, the inequality holds exactly (Davis and Kahan 1970);
+    with distances within one window alone it would need a factor of 2 (Yu, Wang and Samworth 2015), and with the
+    elementwise change of G = XX', which compares other updates with each other, it does not hold at all.
 
-def stability(gram_change: Matrix, gaps: Matrix) -> Matrix:
-    """max(0, 1 - ||dG||_F^2 / gap_j^2), shapes (n,), (n, w) -> (n, w) (theory 4, from Davis-Kahan)."""
+    Args:
+        before: Singular values of windows t - 1, shape (n, w).
+        now: Singular values of windows t, shape (n, w).
+        change: ||C(t) - C(t-1)||_F (spectral_edge.adiabatic.gram_change_operator), shape (n,).
+
+    Returns:
+        NaN where `change` is, and infinity where delta_j is 0.
+    """
+    distance = np.abs(now[:, :, None] ** 2 - before[:, None, :] ** 2)
+    own = np.arange(now.shape[1])
+    distance[:, own, own] = np.inf
+    delta = np.minimum(distance.min(axis=2), now**2)
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = np.clip(1.0 - (gram_change[:, None] / gaps) ** 2, 0.0, None)
-    return np.where(np.isnan(gram_change)[:, None], np.nan, np.nan_to_num(found, nan=0.0))
+        bound = change[:, None] / delta
+    return np.where(np.isnan(change)[:, None], np.nan, np.nan_to_num(bound, nan=np.inf, posinf=np.inf))
+
+
+def stability(bound: Matrix) -> Matrix:
+    """max(0, 1 - bound_j^2) <= |<v_j(t-1), v_j(t)>|^2, of a bound on sin(theta_j) of the same shape (theory 4)."""
+    return np.asarray(np.clip(1.0 - bound**2, 0.0, None))
 
 
 def directions(band: Band, before: Spectrum, after: Spectrum, floor: float) -> Matrix:

@@ -77,7 +77,12 @@ RUNS: Final = pa.schema(
         _column(
             "step_source",
             _TEXT,
-            "how its training steps were found: logged_model, metadata, file_name, folder_name, model_name or metric_time; several are separated by commas",
+            "how its training steps were found: logged_model, metadata, file_name, folder_name, model_name, metric_time or record; several are separated by commas",
+        ),
+        _column(
+            "sketch_size",
+            _INT,
+            "fewest numbers kept of a part of the model where the numbers are estimates from recorded sketches, see docs/recorder.md; null when they are exact",
         ),
         _column("windows", _INT, "full windows analysed per group"),
         _column("step_first", _INT, "training step of the first checkpoint", "optimizer steps"),
@@ -163,7 +168,11 @@ GAPS: Final = pa.schema(
         _column("gap_ratio", _REAL, "sigma_k* / sigma_(k*+1)"),
         _column("g23", _REAL, "sigma_2 - sigma_3", "parameter units"),
         _column("g23_eigen", _REAL, "sigma_2^2 - sigma_3^2", "parameter units squared"),
-        _column("stability", _LIST, "max(0, 1 - gram_change^2/gap_j^2) for each direction j (theory 4)"),
+        _column(
+            "stability",
+            _LIST,
+            "lower bound of overlap_j^2 by Davis and Kahan: max(0, 1 - gram_change_operator^2/delta_j^2), delta_j the distance of sigma_j^2 to the other squares of the window before and to 0 (theory 4)",
+        ),
         _column("overlap", _LIST, "|<v_j(t-1), v_j(t)>| for each direction j, measured (theory 4)"),
         _column(
             "rotation_degrees",
@@ -273,6 +282,7 @@ ADDED_COLUMNS: Final[Mapping[str, frozenset[str]]] = {
     "runs": frozenset(
         {
             "series",
+            "sketch_size",
             "step_source",
             "metric_higher_is_better",
             "metric_p_value",

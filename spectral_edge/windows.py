@@ -76,6 +76,7 @@ def _stack(band: Band, ends: NDArray[np.int64], width: int, width_before: int, s
     scalars = _scalars(band, now, k)
     undefined = np.full(len(ends), np.nan)
     change, overlap = undefined, np.full((len(ends), width), np.nan)
+    stability = overlap
     scalars |= {"rotation_degrees": undefined, "gram_change_operator": undefined}
     crossing = np.zeros(len(ends), dtype=np.bool_)
     if width_before >= 2:
@@ -86,7 +87,9 @@ def _stack(band: Band, ends: NDArray[np.int64], width: int, width_before: int, s
         crossing = sp.level_crossings(cosines, k)
         if width_before == width:
             change = ad.gram_change(now, before)
-            scalars["gram_change_operator"] = ad.gram_change_operator(band, ends, width)
+            operator = ad.gram_change_operator(band, ends, width)
+            scalars["gram_change_operator"] = operator
+            stability = sp.stability(sp.rotation_bound(before.sigma, now.sigma, operator))
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = change / np.trace(now.gram, axis1=1, axis2=2)
     scalars |= {"gram_change": change, "gram_change_relative": np.where(np.isfinite(relative), relative, np.nan)}
@@ -99,7 +102,7 @@ def _stack(band: Band, ends: NDArray[np.int64], width: int, width_before: int, s
         level_crossing=crossing,
         singular_values=now.sigma,
         overlap=overlap,
-        stability=sp.stability(change, sp.eigenvalue_gaps(now.sigma)),
+        stability=stability,
     )
 
 

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 import torch
 
-from spectral_edge.adiabatic import gram_change
+from spectral_edge.adiabatic import gram_change_operator
 from spectral_edge.band import Matrix
 from spectral_edge.blocks import in_memory
 from spectral_edge.checkpoints import CheckpointReader, TensorInfo, open_checkpoint
@@ -24,7 +24,7 @@ from spectral_edge.gram import LocalCheckpoint, TrajectoryPass
 from spectral_edge.groups import cells, group_of_names
 from spectral_edge.kinds import Kind
 from spectral_edge.settings import Settings
-from spectral_edge.spectrum import eigenvalue_gaps, k_star, resolved, spectrum, stability
+from spectral_edge.spectrum import k_star, resolved, rotation_bound, spectrum, stability
 
 Tensors = dict[str, torch.Tensor]
 
@@ -137,13 +137,15 @@ def _spectrum(checkpoints: Sequence[LocalCheckpoint], settings: Settings, group:
     end = np.array([band.updates - 1])
     now = spectrum(band, end, width)
     before = spectrum(band, end - 1, width) if band.updates > width else None
-    change = np.full(1, np.nan) if before is None else gram_change(now, before)
+    bound = np.full((1, width), np.nan)
+    if before is not None:
+        bound = rotation_bound(before.sigma, now.sigma, gram_change_operator(band, end, width))
     floor = settings.numerical_floor
     return WindowSpectrum(
         sigma=now.sigma[0],
         left=now.left[0] * np.where(now.left[0].sum(axis=0) < 0, -1.0, 1.0),
         sigma_before=None if before is None else before.sigma[0],
-        stability=stability(change, eigenvalue_gaps(now.sigma))[0],
+        stability=stability(bound)[0],
         k_star=int(k_star(now.sigma[:, : width // 2 + 1], floor)[0]),
         resolved=int(resolved(now.sigma, floor)[0]),
     )

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
+
+from spectral_edge.advice import UNTESTED, advice_among
 
 Row = Mapping[str, Any]
-
-UNTESTED: Final = "Changes were not tested"
-"""How the warning begins that the analysis gives where nothing could be tested."""
 
 
 def verdict(summary: Row, transitions: Sequence[Row]) -> str:
@@ -23,13 +22,14 @@ def verdict(summary: Row, transitions: Sequence[Row]) -> str:
     """
     if summary["status"] == "failed":
         return "This run could not be audited, so nothing is said of its spectrum."
+    doubts = "".join(f" {told}" for told in advice_among(summary["warnings"]) if not told.startswith(UNTESTED))
     if (row := strongest(transitions)) is not None:
-        return _changed(row, len(transitions) - 1, false_alarm_rate(summary))
+        return _changed(row, len(transitions) - 1, false_alarm_rate(summary)) + doubts
     if (reason := untested(summary)) is not None:
-        return f"No change of the spectrum is established. {reason}"
+        return f"No change of the spectrum is established. {reason}{doubts}"
     return (
         f"No change of the spectrum is established in {count(summary['windows'], 'full window')} per group: no test "
-        f"stands out{_rate_of(false_alarm_rate(summary))}. This does not say that nothing changed."
+        f"stands out{_rate_of(false_alarm_rate(summary))}. This does not say that nothing changed.{doubts}"
     )
 
 

@@ -208,6 +208,8 @@ def _facts(summary: Row) -> Iterator[tuple[str, str]]:
     yield "run id", summary["run_id"]
     yield "state", summary["state"] or "unknown"
     yield "checkpoints", number(summary["checkpoints"] or 0)
+    if summary.get("sketch_size") is not None:
+        yield "numbers", f"estimates from recorded sketches of {number(summary['sketch_size'])} numbers"
     if summary["step_first"] is not None and summary["step_last"] is not None:
         yield "steps", f"{number(summary['step_first'])} to {number(summary['step_last'])}"
     yield "full windows", number(summary["windows"] or 0)

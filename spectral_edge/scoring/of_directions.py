@@ -6,10 +6,10 @@ from typing import Final
 
 import numpy as np
 
-from spectral_edge.band import Matrix
 from spectral_edge.groups import TOTAL
 from spectral_edge.scoring.evidence import Evidence
 from spectral_edge.scoring.finding import Finding, decided, lacking
+from spectral_edge.spectrum import rotation_bound
 
 PUBLISHED_STABILITY: Final = (0.82, 0.23)
 """Of the first two directions, on GPT-2: shown beside, not tested."""
@@ -49,7 +49,8 @@ def davis_kahan(run: Evidence) -> Finding:
     if TOTAL not in run.groups:
         return lacking("full windows", "no full window")
     windows = run.groups[TOTAL]
-    bound = rotation_bound(windows.of("singular_values"), windows.of("gram_change_operator"))
+    sigma = windows.of("singular_values")
+    bound = rotation_bound(sigma[:-1], sigma[1:], windows.of("gram_change_operator")[1:])
     sine = np.sqrt(np.clip(1 - windows.of("overlap")[1:] ** 2, 0, None))
     says = (bound < 1) & np.isfinite(sine)
     if not says.any():
@@ -62,24 +63,3 @@ def davis_kahan(run: Evidence) -> Finding:
     return decided(
         excess <= ROUNDING, reason, value=excess, threshold=ROUNDING, n=int(says.sum()), group=TOTAL, numbers=numbers
     )
-
-
-def rotation_bound(sigma: Matrix, change: Matrix) -> Matrix:
-    """||dC||_F/delta_j >= sin(theta_j) for C = X'X, for each window but the first (theory 4): shape (n - 1, W).
-
-    delta_j is the distance of lambda_j(t) to the *other* eigenvalues of C(t-1), zero among them, whose eigenvectors are
-    all directions that no update of that window has. With these, the inequality holds exactly (Davis and Kahan 1970);
-    with distances within one window alone it would need a factor of 2 (Yu, Wang and Samworth 2015).
-
-    Args:
-        sigma: Singular values of consecutive full windows, shape (n, W).
-        change: ||C(t) - C(t-1)||_F, shape (n,).
-    """
-    now, before = sigma[1:] ** 2, sigma[:-1] ** 2
-    distance = np.abs(now[:, :, None] - before[:, None, :])
-    own = np.arange(sigma.shape[1])
-    distance[:, own, own] = np.inf
-    delta = np.minimum(distance.min(axis=2), now)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        bound = change[1:, None] / delta
-    return np.where(np.isfinite(bound), bound, np.inf)

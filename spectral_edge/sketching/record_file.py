@@ -68,6 +68,11 @@ class Header:
         """Numbers in a record's sketch."""
         return sum(cell.size for cell in self.cells)
 
+    @property
+    def sketch_sizes(self) -> tuple[int, ...]:
+        """Numbers kept of each cell that has more parameters than that, increasing; empty where all is exact."""
+        return tuple(sorted(cell.size for cell in self.cells if cell.size < cell.n_parameters))
+
     def to_bytes(self) -> bytes:
         """How a file begins."""
         cells = [asdict(one) | one.cell._asdict() for one in self.cells]
@@ -84,12 +89,16 @@ class Record:
         learning_rate: None where it was not told.
         metrics: What was logged with it.
         offset: Where in the file its sketch begins.
+        size: Bytes of its payload.
+        checksum: CRC-32 of the payload.
     """
 
     step: int
     learning_rate: float | None
     metrics: Mapping[str, float]
     offset: int
+    size: int
+    checksum: int
 
 
 @dataclass(frozen=True)
@@ -111,14 +120,22 @@ class RecordFile:
     torn: int
 
     def sketches(self, records: tuple[Record, ...]) -> Iterator[Matrix]:
-        """The sketch of each of `records`, one at a time: shape (numbers,), float64."""
+        """The sketch of each of `records`, one at a time: shape (numbers,), float64.
+
+        Raises:
+            CheckpointFormatError: A record is damaged, or has changed since the file was looked at.
+        """
         with self.path.open("rb") as file:
             for record in records:
-                file.seek(record.offset)
-                content = file.read(self.header.numbers * _NUMBER.itemsize)
-                if len(content) < self.header.numbers * _NUMBER.itemsize:
-                    raise CheckpointFormatError("has lost bytes while it was read.", file=str(self.path))
-                yield np.frombuffer(content, _NUMBER).astype(np.float64)
+                file.seek(record.offset - _POINT.size)
+                payload = file.read(record.size)
+                if zlib.crc32(payload) != record.checksum:
+                    raise CheckpointFormatError(
+                        f"the record of step {record.step} is damaged.",
+                        file=str(self.path),
+                        next_step="restore the file from a copy, or record the run anew.",
+                    )
+                yield np.frombuffer(payload, _NUMBER, self.header.numbers, _POINT.size).astype(np.float64)
 
 
 def record_bytes(step: int, sketch: Matrix, learning_rate: float | None, metrics: Mapping[str, float]) -> bytes:
@@ -140,8 +157,13 @@ def _metric_bytes(metrics: Mapping[str, float]) -> bytes:
     return f"{{{','.join(told)}}}".encode()
 
 
-def read_file(path: Path) -> RecordFile:
-    """Read header and records, and check every byte. A record that is torn at the end is left out.
+def read_file(path: Path, *, check: bool = True) -> RecordFile:
+    """Read header and records. A record that is torn at the end is left out.
+
+    Args:
+        path: The file.
+        check: Whether every byte is read and checked. Otherwise sketches are passed over, all but that of the last
+            record; they are checked when they are asked for.
 
     Raises:
         CheckpointFormatError: Not such a file, of a newer format, or damaged before its last record.
@@ -154,7 +176,7 @@ def read_file(path: Path) -> RecordFile:
         end = file.tell()
         smallest = _POINT.size + header.numbers * _NUMBER.itemsize
         while frame := file.read(_FRAME.size):
-            record = _record(file, frame, smallest, size)
+            record = _record(file, frame, smallest, size, check=check)
             if record is None:
                 break
             records.append(record)
@@ -222,19 +244,28 @@ def _whole(value: object, low: int, high: int) -> int:
     return value
 
 
-def _record(file: BinaryIO, frame: bytes, smallest: int, size: int) -> Record | None:
+def _record(file: BinaryIO, frame: bytes, smallest: int, size: int, *, check: bool) -> Record | None:
     """The record that `frame` begins; None where it is not whole."""
     if len(frame) < _FRAME.size:
         return None
     length, checksum = _FRAME.unpack(frame)
     if not smallest <= length <= min(smallest + _MOST_METRIC_BYTES, size - file.tell()):
         return None
-    offset = file.tell() + _POINT.size
-    payload = file.read(length)
-    if len(payload) < length or zlib.crc32(payload) != checksum:
-        return None
-    step, rate = _POINT.unpack_from(payload)
-    return Record(step, rate if math.isfinite(rate) else None, _metrics(payload[smallest:]), offset)
+    start = file.tell()
+    if check or start + length == size:
+        payload = file.read(length)
+        if len(payload) < length or zlib.crc32(payload) != checksum:
+            return None
+        point, metrics = payload[: _POINT.size], payload[smallest:]
+    else:
+        point = file.read(_POINT.size)
+        file.seek(start + smallest)
+        metrics = file.read(length - smallest)
+        if len(point) < _POINT.size or len(metrics) < length - smallest:
+            return None
+    step, rate = _POINT.unpack(point)
+    told = rate if math.isfinite(rate) else None
+    return Record(step, told, _metrics(metrics), start + _POINT.size, length, checksum)
 
 
 def _metrics(content: bytes) -> dict[str, float]:

@@ -16,7 +16,7 @@ import torch.distributed.checkpoint as distributed
 from safetensors.torch import load_file
 from torch.distributed.checkpoint._extension import StreamTransformExtension
 
-from integrations.folder_runs import run_files, run_folders
+from integrations.folder_runs import run_files, run_places
 from spectral_edge import read_checkpoint
 from spectral_edge.checkpoints import find_trajectory, open_checkpoint
 from spectral_edge.checkpoints.block_reader import StoredTensor
@@ -39,7 +39,7 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("run", RUNS)
 def test_every_checkpoint_of_two_ranks_holds_the_whole_tensors(run: str, two_ranks: Path) -> None:
-    (folder,) = run_folders(two_ranks / run)
+    (folder,) = run_places(two_ranks / run)
     found = find_trajectory(run_files(folder))
     assert [checkpoint.step for checkpoint in found.checkpoints] == [1, 2, 3]
     assert found.warnings == ()

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from integrations.folder_runs import run_files, run_folders
+from integrations.folder_runs import run_files, run_places
 from spectral_edge import read_checkpoint
 from spectral_edge.checkpoints import find_trajectory
 
@@ -38,7 +38,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("run", RUNS)
 def test_every_checkpoint_holds_what_the_live_model_had(run: str, trained: Path) -> None:
-    (folder,) = run_folders(trained / run)
+    (folder,) = run_places(trained / run)
     found = find_trajectory(run_files(folder))
     assert [checkpoint.step for checkpoint in found.checkpoints] == [1, 2, 3]
     assert found.warnings == RUNS[run]

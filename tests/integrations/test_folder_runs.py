@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from integrations.folder_runs import run_files, run_folders, run_params
+from integrations.folder_runs import run_files, run_params, run_places
 from integrations.folder_tracker import FolderTracker
 from integrations.tracker import Selection
 from spectral_edge.errors import NotFoundError
@@ -22,7 +22,7 @@ def put(root: Path, *paths: str) -> Path:
 
 
 def names(root: Path) -> list[str]:
-    return [str(folder.relative_to(root.resolve())) for folder in run_folders(root)]
+    return [str(folder.relative_to(root.resolve())) for folder in run_places(root)]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_checkpoints_without_steps_are_a_run_only_where_nothing_better_is_below(
 def test_no_checkpoint_at_all(tmp_path: Path) -> None:
     put(tmp_path, "a/readme.md")
     with pytest.raises(NotFoundError, match=r"\.safetensors"):
-        run_folders(tmp_path)
+        run_places(tmp_path)
 
 
 def test_a_name_that_is_not_text_is_left_out(tmp_path: Path) -> None:

@@ -76,6 +76,32 @@ def test_operator_change_bounds_the_rotation(updates: Matrix) -> None:
             assert sine * distance <= operator[row] * (1 + 1e-6) + 1e-9 * now.sigma[row, 0] ** 2
 
 
+@settings(max_examples=100, deadline=None)
+@given(update_matrices())
+def test_stability_never_exceeds_the_true_overlap(updates: Matrix) -> None:
+    """The column of the tables, against singular vectors formed in R^P in float64, wherever a direction is resolved."""
+    chosen = Settings(window=WINDOW)
+    found = windows(band_of(updates, chosen.lags), chosen)
+    first = int(np.flatnonzero(found.full)[0])
+    assert np.isnan(found.stability[: first + 1]).all()
+    for row in range(first + 1, len(found.ends)):
+        end = int(found.ends[row])
+        _, sigma, now = np.linalg.svd(window_of(updates, end), full_matrices=False)
+        before = np.linalg.svd(window_of(updates, end - 1), full_matrices=False)[2]
+        overlap = np.abs((now * before).sum(axis=1))
+        assert (found.stability[row] <= overlap**2 + 1e-6)[sigma > 1e-5 * sigma[0]].all()
+
+
+def test_stability_is_more_than_a_trivial_bound() -> None:
+    """A drift that stands out moves little, and is told to."""
+    rng = np.random.default_rng(0)
+    updates = 10 * rng.standard_normal(500) + rng.standard_normal((30, 500))
+    found = windows(band_of(updates, 30), Settings(window=WINDOW))
+    told = found.stability[found.full][1:]
+    assert np.median(told[:, 0]) > 0.9
+    assert np.nanmax(told[:, 2]) < 0.5
+
+
 @settings(max_examples=60, deadline=None)
 @given(update_matrices(), st.floats(1e-4, 1e4), st.integers(0, 2**32 - 1))
 def test_units_and_coordinates_do_not_matter(updates: Matrix, unit: float, seed: int) -> None:

@@ -76,11 +76,11 @@ def oracle(
     rows = np.array([flat_of(state, names).numpy() for state in states])
     x = np.diff(rows, axis=0)
     _, sigma, right = np.linalg.svd(x[-W:], full_matrices=False)
-    grams = [x[-W - lag : len(x) - lag] @ x[-W - lag : len(x) - lag].T for lag in (0, 1)]
-    change = np.linalg.norm(grams[0] - grams[1])
-    eigenvalues = sigma**2
-    distance = np.abs(eigenvalues[:, None] - eigenvalues) + np.where(np.eye(W) > 0, np.inf, 0)
-    stability = np.maximum(0, 1 - (change / distance.min(axis=1)) ** 2)
+    operators = [x[-W - lag : len(x) - lag].T @ x[-W - lag : len(x) - lag] for lag in (0, 1)]
+    change = np.linalg.norm(operators[0] - operators[1])
+    others = np.linalg.svd(x[-W - 1 : -1], compute_uv=False) ** 2
+    distance = np.abs(sigma[:, None] ** 2 - others) + np.where(np.eye(W) > 0, np.inf, 0)
+    stability = np.maximum(0, 1 - (change / np.minimum(distance.min(axis=1), sigma**2)) ** 2)
     end = states[-1]
 
     def along(loss: LossFunction) -> Callable[[torch.Tensor], torch.Tensor]:

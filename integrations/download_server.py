@@ -16,7 +16,6 @@ from urllib.parse import quote
 
 import requests
 from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_TIMEOUT, MLFLOW_S3_IGNORE_TLS
-from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.request_utils import cloud_storage_http_request
 from mlflow.utils.rest_utils import http_request
 
@@ -84,7 +83,7 @@ class ServerFile:
     def _ask(self, service: str, headers: Mapping[str, str]) -> requests.Response:
         # Tries are counted in one place (Streams), where it is known whether bytes have come in between.
         response: requests.Response = http_request(
-            get_default_host_creds(self.base),
+            self.connection.host_creds(self.base),
             f"{service}{self.root.partition(_FILES)[2]}/{quote(self.wanted.path)}",
             "GET",
             max_retries=0,

@@ -14,6 +14,8 @@ from typing import Final
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from integrations.file_errors import file_errors
+from integrations.file_examine import folder_finding
+from integrations.finding import Finding
 from integrations.folder_annotations import state_of_folder, write_to_folder
 from integrations.folder_metrics import folder_metrics
 from integrations.folder_retract import retract_folder
@@ -49,6 +51,10 @@ class FolderTracker:
     def check(self) -> str:
         """One line for `doctor`."""
         return "folders of this machine; annotations go to spectral_edge/ in each run's folder"
+
+    def examine(self, run: TrackedRun | None) -> Iterator[Finding]:
+        """Whether the folder may be written to; see `Tracker.examine`."""
+        return iter(() if run is None else (folder_finding("write", _folder_of(run)),))
 
     def runs(self, selection: Selection) -> Iterator[TrackedRun]:
         """The runs in or below the folder `selection.container`, by path."""

@@ -21,18 +21,24 @@ _SECRET_VARIABLES: Final = (
     "WANDB_API_KEY",
 )
 _SHORTEST_SECRET: Final = 6  # shorter ones are parts of ordinary words
+_HIDDEN: Final[set[str]] = set()
+
+
+def hide(secret: str) -> None:
+    """Cut `secret` out of all messages of this process from now on."""
+    _HIDDEN.add(secret)
 
 
 def without_secrets(text: str, password: str = "") -> str:
     """`text` without secrets.
 
     Cut out are user names and passwords in URIs, query strings of URLs (they carry signatures), and what a server
-    repeats of the credentials that it was sent: those of the environment, and `password`.
+    repeats of the credentials that it was sent: those of the environment, of named trackers, and `password`.
     """
     text = re.sub(r"(\w://)[^/\s'\"]*@", r"\1", text)
     text = re.sub(r"(\w+://[^\s?'\"]+)\?[^\s'\")]+", r"\1", text)
     text = re.sub(r"\b(Basic|Bearer)\s+[\w+/=.~-]{8,}", r"\1 ***", text)
-    for secret in (password, *(os.environ.get(name, "") for name in _SECRET_VARIABLES)):
+    for secret in (password, *(os.environ.get(name, "") for name in _SECRET_VARIABLES), *tuple(_HIDDEN)):
         if len(secret) >= _SHORTEST_SECRET:
             text = text.replace(secret, "***")
     return text

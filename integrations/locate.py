@@ -4,33 +4,33 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from integrations.credentials import MlflowAccess, WandbAccess
 from integrations.folder_tracker import FolderTracker, require_told_by_folders
 from integrations.mlflow_tracker import MlflowTracker
+from integrations.place import SCHEMES, Place
 from integrations.selection import Criteria, Selection
 from integrations.tracker import Into, Tracker
 from spectral_edge.errors import UsageError
 
-SCHEMES: Final = {
-    "mlflow": "mlflow:EXPERIMENT or mlflow:EXPERIMENT/RUN_ID",
-    "wandb": "wandb:ENTITY/PROJECT or wandb:ENTITY/PROJECT/RUN_ID",
-    "wandb-offline": "wandb-offline:PATH",
-    "dir": "dir:PATH",
-}
-"""The known kinds of source and how each is written."""
-
 _RUN_ID: Final = re.compile(r"(?P<experiment>.+)/(?P<run_id>[0-9a-f]{32})")  # experiment names may hold slashes
 _WANDB_PATH: Final = re.compile(r"(?P<project>[^/]+/[^/]+)(?:/(?:runs/)?(?P<run_id>[^/]+))?")
 _ANY: Final = Criteria()
+_NOWHERE: Final[Mapping[str, Place]] = {}
 
 
 def locate(
-    source: str, *, tracking_uri: str | None = None, criteria: Criteria = _ANY, into: Into | None = None
+    source: str,
+    *,
+    tracking_uri: str | None = None,
+    criteria: Criteria = _ANY,
+    into: Into | None = None,
+    places: Mapping[str, Place] = _NOWHERE,
 ) -> tuple[Tracker, Selection]:
     """The tracker that `source` names, and which of its runs. Nothing is asked of the tracker yet.
 
@@ -43,15 +43,18 @@ def locate(
         criteria: What the runs must be like.
         into: Where annotations go: to the `run` itself, or to a `child` run that belongs to it. None is what the
             tracker does by itself: MLflow and folders `run`, W&B `child`.
+        places: Trackers by name: `NAME:EXPERIMENT` and so on are sources too.
 
     Raises:
         UsageError: `source` is not written like that, and the message says what was probably meant; the tracker cannot
             tell what `criteria` asks for, or cannot write where `into` says; or its library is not installed.
     """
     scheme, colon, rest = source.partition(":")
-    if not colon or scheme not in SCHEMES or not rest.strip():
-        raise _not_a_source(source)
-    return _LOCATORS[scheme](source, rest, _Wanted(tracking_uri, criteria, into))
+    place = places.get(scheme) or (Place(scheme) if scheme in SCHEMES else None)
+    if not colon or place is None or not rest.strip():
+        raise _not_a_source(source, places)
+    wanted = _Wanted(tracking_uri, criteria, into, place.access, places)
+    return _LOCATORS[place.kind](source, place.whole(rest), wanted)
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class _Wanted:
     tracking_uri: str | None
     criteria: Criteria
     into: Into | None
+    access: MlflowAccess | WandbAccess | None = None
+    places: Mapping[str, Place] = field(default_factory=dict)
 
 
 _Located = tuple[Tracker, Selection]
@@ -77,7 +82,8 @@ def _folder(source: str, rest: str, wanted: _Wanted) -> _Located:
 
 
 def _mlflow(_source: str, rest: str, wanted: _Wanted) -> _Located:
-    tracker = MlflowTracker(wanted.tracking_uri, wanted.into or "run")
+    access = wanted.access if isinstance(wanted.access, MlflowAccess) else None
+    tracker = MlflowTracker(wanted.tracking_uri, wanted.into or "run", access)
     named = _RUN_ID.fullmatch(rest)
     if named:
         return tracker, Selection(named["experiment"], (named["run_id"],), wanted.criteria)
@@ -90,8 +96,9 @@ def _wandb(source: str, rest: str, wanted: _Wanted) -> _Located:
 
     named = _WANDB_PATH.fullmatch(rest)
     if named is None:
-        raise _not_a_source(source)
-    tracker = WandbTracker(wanted.into or "child")
+        raise _not_a_source(source, wanted.places)
+    access = wanted.access if isinstance(wanted.access, WandbAccess) else None
+    tracker = WandbTracker(wanted.into or "child", access)
     run_ids = (named["run_id"],) if named["run_id"] else ()
     return tracker, Selection(named["project"], run_ids, wanted.criteria)
 
@@ -125,11 +132,12 @@ _LOCATORS: Final[Mapping[str, Callable[[str, str, _Wanted], _Located]]] = {
 }
 
 
-def _not_a_source(source: str) -> UsageError:
+def _not_a_source(source: str, places: Mapping[str, Place] = _NOWHERE) -> UsageError:
     scheme, colon, rest = source.partition(":")
-    close = get_close_matches(scheme.lower(), SCHEMES, n=1)
-    if colon and scheme in SCHEMES:
-        meant = SCHEMES[scheme]
+    known = {**SCHEMES, **{name: SCHEMES[it.kind].replace(f"{it.kind}:", f"{name}:") for name, it in places.items()}}
+    close = get_close_matches(scheme.lower(), known, n=1)
+    if colon and scheme in known:
+        meant = known[scheme]
     elif colon and close:
         meant = f"{close[0]}:{rest}"
     elif source and Path(source).expanduser().exists():
@@ -137,6 +145,6 @@ def _not_a_source(source: str) -> UsageError:
     else:
         meant = " or ".join(SCHEMES.values())
     return UsageError(
-        f"`source` must be written as one of {', '.join(SCHEMES.values())}; got {source!r}.",
+        f"`source` must be written as one of {', '.join(known.values())}; got {source!r}.",
         next_step=f"write {meant}.",
     )

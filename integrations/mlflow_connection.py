@@ -14,14 +14,14 @@ from urllib.parse import unquote, urlsplit
 from mlflow import MlflowClient
 from mlflow.entities import FileInfo
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.entities.paged_list import PagedList
 from mlflow.tracking import get_tracking_uri
-from mlflow.utils.credentials import get_default_host_creds
-from mlflow.utils.rest_utils import http_request
+from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 from sqlalchemy.engine import make_url
 
+from integrations.credentials import MlflowAccess
 from integrations.http_errors import without_secrets
+from integrations.mlflow_access import AccessClient, host_creds, repository
 from integrations.mlflow_errors import mlflow_errors
 from integrations.mlflow_http import set_defaults
 from integrations.tracker import OUR_NAME
@@ -41,27 +41,42 @@ class MlflowConnection:
 
     Args:
         tracking_uri: A database, folder or server; None takes MLFLOW_TRACKING_URI, or MLflow's own default.
+        access: Who we are to it, and where it is, in place of `tracking_uri`; None is what the environment says.
     """
 
-    def __init__(self, tracking_uri: str | None = None) -> None:
-        self._uri = tracking_uri or get_tracking_uri()
+    def __init__(self, tracking_uri: str | None = None, access: MlflowAccess | None = None) -> None:
+        self.access: Final = access
+        self._given = tracking_uri or get_tracking_uri() if access is None else access.uri
         self.reached_stores: Final[dict[str, bool]] = {}
         """By address of a server: whether files come from the store behind it, as found at the first of them."""
 
-    @property
+    @cached_property
     def uri(self) -> str:
-        """The tracking URI as it was given: it may hold a password."""
-        return self._uri
+        """The tracking URI as it was given; it may hold a password, and does where `access` has one for a database.
+
+        Raises:
+            AccessDeniedError: The password is not where it should be.
+        """
+        if self.access is None or self.access.password is None or self.is_server:
+            return self._given
+        with self.errors():
+            url = make_url(self._given)
+        url = url.set(username=self.access.name or url.username, password=self.access.password.reveal())
+        return url.render_as_string(hide_password=False)
+
+    def host_creds(self, host: str) -> MlflowHostCreds:
+        """What is sent to `host`, an address of this server."""
+        return host_creds(self.access, host)
 
     @property
     def address(self) -> str:
         """The tracking URI without its secrets, for people."""
-        return without_secrets(self._uri)
+        return without_secrets(self._given)
 
     @property
     def is_server(self) -> bool:
         """Whether the URI names an MLflow server."""
-        return urlsplit(self._uri).scheme in {"http", "https"}
+        return urlsplit(self._given).scheme in {"http", "https"}
 
     @cached_property
     def client(self) -> MlflowClient:
@@ -74,7 +89,9 @@ class MlflowConnection:
         set_defaults()
         self._reach()
         with self.errors():
-            return MlflowClient(self._uri)
+            if self.access is not None and self.is_server:
+                return AccessClient(self.uri, self.access)
+            return MlflowClient(self.uri)
 
     @cached_property
     def s3(self) -> Any:
@@ -89,20 +106,22 @@ class MlflowConnection:
 
     def errors(self, *, run: str | None = None, file: str | None = None) -> AbstractContextManager[None]:
         """Turn what MLflow raises inside the block into our errors."""
-        return mlflow_errors(self.address, run=run, file=file, password=unquote(urlsplit(self._uri).password or ""))
+        told = {} if self.access is None else {"credentials": self.access.places}
+        password = unquote(urlsplit(self._given).password or "")
+        return mlflow_errors(self.address, run=run, file=file, password=password, **told)
 
     def artifacts(self, root: str) -> ArtifactRoot:
         """The artifacts below the URI `root`."""
-        return ArtifactRoot(self._uri, root)
+        return ArtifactRoot(self.uri, root, self.access)
 
     def _reach(self) -> None:
         # Without this a host that drops packets costs MLflow's request time-out (two minutes) for each of its tries,
         # and a database that is down about a hundred seconds.
-        scheme = urlsplit(self._uri).scheme
+        scheme = urlsplit(self.uri).scheme
         if self.is_server:
             with self.errors():
                 http_request(
-                    get_default_host_creds(self._uri),
+                    self.host_creds(self.uri),
                     "/health",
                     "GET",
                     max_retries=0,
@@ -110,13 +129,13 @@ class MlflowConnection:
                     retry_codes=(),  # any answer will do: a server that is busy is asked again by what comes next
                 )
         elif scheme in {"", "file"}:
-            _must_exist(_path_of(self._uri), self.address)
+            _must_exist(_path_of(self.uri), self.address)
         elif scheme.partition("+")[0] in {"sqlite", *_DATABASE_PORTS}:
             self._reach_database()
 
     def _reach_database(self) -> None:
         with self.errors():
-            url = make_url(self._uri)
+            url = make_url(self.uri)
         if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
             _must_exist(Path(url.database), self.address)
         port = url.port or _DATABASE_PORTS.get(url.get_backend_name())
@@ -137,6 +156,7 @@ class ArtifactRoot:
 
     tracking_uri: str
     uri: str
+    access: MlflowAccess | None = None
 
     @property
     def folder(self) -> Path | None:
@@ -158,7 +178,7 @@ class ArtifactRoot:
     @cached_property
     def repository(self) -> ArtifactRepository:
         """MLflow's own way to them."""
-        return get_artifact_repository(self.uri, tracking_uri=self.tracking_uri)
+        return repository(self.uri, self.tracking_uri, self.access)
 
 
 def every_page(page_of: Callable[[str | None], PagedList[T]]) -> list[T]:

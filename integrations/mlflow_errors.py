@@ -26,6 +26,9 @@ from spectral_edge.errors import (
     UsageError,
 )
 
+CREDENTIALS: Final = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or MLFLOW_TRACKING_TOKEN)"
+"""Where MLflow itself looks for them."""
+
 _NOT_THERE: Final = frozenset({"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND", "ENDPOINT_NOT_FOUND"})
 _REFUSED: Final = frozenset({"PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED", "UNAUTHENTICATED"})
 _TRY_AGAIN: Final = frozenset(
@@ -104,7 +107,12 @@ _TELLING: Final[tuple[tuple[str, type[SpectralEdgeError], str | None], ...]] = (
 
 @contextmanager
 def mlflow_errors(
-    address: str, *, run: str | None = None, file: str | None = None, password: str = ""
+    address: str,
+    *,
+    run: str | None = None,
+    file: str | None = None,
+    password: str = "",
+    credentials: str = CREDENTIALS,
 ) -> Iterator[None]:
     """Turn what MLflow raises inside the block into our errors.
 
@@ -113,6 +121,7 @@ def mlflow_errors(
         run: Name of the run concerned.
         file: File or artifact concerned.
         password: The one that was in the tracking URI, which a server may repeat.
+        credentials: Where those are that the server was sent.
     """
     try:
         yield
@@ -120,7 +129,7 @@ def mlflow_errors(
         if isinstance(error, SpectralEdgeError):
             raise
         # `from None`: the original text may hold the password, and pipelines log whole chains.
-        raise in_our_words(error, address, run=run, file=file, password=password) from None
+        raise in_our_words(error, address, run=run, file=file, password=password, credentials=credentials) from None
 
 
 def foreign_errors() -> tuple[type[Exception], ...]:
@@ -136,6 +145,7 @@ def in_our_words(
     run: str | None = None,
     file: str | None = None,
     password: str = "",
+    credentials: str = CREDENTIALS,
 ) -> SpectralEdgeError:
     """The error of our tree that tells what `error` means."""
     text = without_secrets(str(error), password)
@@ -145,7 +155,7 @@ def in_our_words(
         return from_os_error(error, run=run, file=file)
     kind, next_step = _kind(error, text)
     what = f"MLflow at {address}: {_first_lines(text)}"
-    return kind(what, run=run, file=file, next_step=next_step or _next_step(kind))
+    return kind(what, run=run, file=file, next_step=next_step or _next_step(kind, credentials))
 
 
 def _kind(error: Exception, text: str) -> tuple[type[SpectralEdgeError], str | None]:
@@ -169,9 +179,9 @@ def _kind_of_request(error: requests.RequestException) -> type[SpectralEdgeError
     return UsageError if isinstance(error, ValueError) else TrackerUnavailableError  # ValueError: the URL is no URL
 
 
-def _next_step(kind: type[SpectralEdgeError]) -> str | None:
+def _next_step(kind: type[SpectralEdgeError], credentials: str) -> str | None:
     if issubclass(kind, AccessDeniedError):
-        return "check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or MLFLOW_TRACKING_TOKEN)."
+        return f"check {credentials}."
     if issubclass(kind, TrackerUnavailableError):
         return "see whether the server is up (`spectral-edge doctor`), then start the same audit again."
     return None

@@ -13,7 +13,6 @@ from typing import Final
 
 from mlflow.entities import Run
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from integrations.annotation_section import NOTE_BEGIN, NOTE_END, note_without_section
@@ -188,7 +187,7 @@ class _Files:
 
     @property
     def _repository(self) -> ArtifactRepository:
-        return get_artifact_repository(str(self.run.info.artifact_uri), tracking_uri=self.connection.uri)
+        return self.connection.artifacts(str(self.run.info.artifact_uri)).repository
 
 
 def _sorted_out(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -14,10 +14,13 @@ from typing import Final
 import mlflow
 from mlflow.entities import Run
 
+from integrations.credentials import MlflowAccess
+from integrations.finding import Finding
 from integrations.mlflow_annotations import METRIC_PREFIX, state_of, write_annotation
 from integrations.mlflow_checkpoints import list_checkpoints
 from integrations.mlflow_child import ADVICE, child_of, take_back_children, write_to_child
 from integrations.mlflow_connection import MlflowConnection
+from integrations.mlflow_examine import examine
 from integrations.mlflow_experiments import all_experiments
 from integrations.mlflow_fetch import fetch_checkpoint
 from integrations.mlflow_retract import retract_run
@@ -43,12 +46,13 @@ class MlflowTracker:
     Args:
         tracking_uri: Where the runs are; None takes MLFLOW_TRACKING_URI, or MLflow's own default.
         into: Where annotations go: to the `run` itself, or to a `child` run of it.
+        access: Where the runs are and who we are there, in place of `tracking_uri`.
     """
 
     kind: Final = "mlflow"
 
-    def __init__(self, tracking_uri: str | None = None, into: Into = "run") -> None:
-        self._connection = MlflowConnection(tracking_uri)
+    def __init__(self, tracking_uri: str | None = None, into: Into = "run", access: MlflowAccess | None = None) -> None:
+        self._connection = MlflowConnection(tracking_uri, access)
         self._into = into
 
     @cached_property
@@ -66,6 +70,14 @@ class MlflowTracker:
         """Address, version and whether we are let in; writes nothing."""
         count = len(all_experiments(self._connection))
         return f"MLflow at {self._connection.address}: {count} experiments visible (client {mlflow.__version__})"
+
+    def examine(self, run: TrackedRun | None) -> Iterator[Finding]:
+        """Versions, clocks and rights; see `Tracker.examine`."""
+        if run is None:
+            yield from examine(self._connection, None, None)
+            return
+        info = self._run(run).info
+        yield from examine(self._connection, info.experiment_id, info.artifact_uri)
 
     def runs(self, selection: Selection) -> Iterator[TrackedRun]:
         """The active runs of experiment `selection.container` (its name or id), by start time."""

@@ -21,6 +21,7 @@ from integrations.annotation import (
     RetractReceipt,
     WriteReceipt,
 )
+from integrations.finding import Finding
 from integrations.selection import Criteria, RunState, Selection
 from spectral_edge.series import MetricSeries
 from spectral_edge.tables import RunKey
@@ -172,6 +173,14 @@ class Tracker(Protocol):
 
     def check(self) -> str:
         """Ask the tracker who it is, without writing; one line for `doctor` (address, version, access)."""
+        ...
+
+    def examine(self, run: TrackedRun | None) -> Iterator[Finding]:
+        """What can be told, without writing, of the tracker and of the rights to write to `run`, for `doctor`.
+
+        Raises:
+            SpectralEdgeError: The tracker does not answer, or refuses us.
+        """
         ...
 
     def runs(self, selection: Selection) -> Iterator[TrackedRun]:

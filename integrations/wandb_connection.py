@@ -14,6 +14,7 @@ from urllib.parse import urljoin, urlsplit
 import wandb
 from wandb.apis.public import Run
 
+from integrations.credentials import WandbAccess
 from integrations.http_errors import without_secrets
 from integrations.wandb_errors import wandb_errors
 from spectral_edge.errors import NotFoundError
@@ -41,19 +42,24 @@ query FetchArtifactManifest($id: ID!) {
 
 
 class WandbConnection:
-    """Reaches the server that WANDB_BASE_URL names, as the user that wandb finds a key of. Safe to share by threads."""
+    """Reaches the server that WANDB_BASE_URL names, as the user that wandb finds a key of. Safe to share by threads.
 
-    def __init__(self) -> None:
+    Args:
+        access: Another server, or another key.
+    """
+
+    def __init__(self, access: WandbAccess | None = None) -> None:
+        self.access: Final = access or WandbAccess()
         self._lock = threading.RLock()
         self._api: wandb.Api | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (type(self), ())  # another process logs in by itself: no key travels
+        return (type(self), (self.access,))  # another process logs in by itself: no key travels
 
     @property
     def address(self) -> str:
         """The server's address without secrets, for people."""
-        return without_secrets(self._api.settings["base_url"] if self._api else _configured())
+        return without_secrets(self._api.settings["base_url"] if self._api else self.access.base_url or _configured())
 
     @property
     def api(self) -> wandb.Api:
@@ -67,13 +73,21 @@ class WandbConnection:
             if self._api is None:
                 set_defaults()
                 with self.errors():
-                    self._api = wandb.Api(timeout=_seconds())
+                    self._api = self._made()
             return self._api
 
     @property
     def key(self) -> str:
         """The API key; empty where the user is known by other means."""
-        return (self._api.api_key if self._api else None) or os.environ.get("WANDB_API_KEY", "")
+        known = self._api.api_key if self._api else None
+        return known or ("" if self.access.api_key else os.environ.get("WANDB_API_KEY", ""))
+
+    def _made(self) -> wandb.Api:
+        secret, base_url = self.access.api_key, self.access.base_url
+        if secret is None:
+            return wandb.Api(timeout=_seconds())
+        overrides = {"base_url": base_url} if base_url else {}
+        return wandb.Api(overrides, timeout=_seconds(), api_key=secret.reveal())
 
     @cached_property
     def s3(self) -> Any:
@@ -88,7 +102,7 @@ class WandbConnection:
 
     def errors(self, *, run: str | None = None, file: str | None = None) -> AbstractContextManager[None]:
         """Turn what wandb raises inside the block into our errors."""
-        return wandb_errors(self.address, run=run, file=file, key=self.key)
+        return wandb_errors(self.address, run=run, file=file, key=self.key, place=self.access.places)
 
     def run(self, project: str, run_id: str, name: str | None = None) -> Run:
         """The run with all the server tells of it, read fresh.

@@ -61,7 +61,9 @@ _MAX_TEXT: Final = 600
 
 
 @contextmanager
-def wandb_errors(address: str, *, run: str | None = None, file: str | None = None, key: str = "") -> Iterator[None]:
+def wandb_errors(
+    address: str, *, run: str | None = None, file: str | None = None, key: str = "", place: str | None = None
+) -> Iterator[None]:
     """Turn what wandb raises inside the block into our errors.
 
     Args:
@@ -69,6 +71,7 @@ def wandb_errors(address: str, *, run: str | None = None, file: str | None = Non
         run: Name of the run concerned.
         file: File or artifact concerned.
         key: The API key, which a server may repeat.
+        place: Where that is, if not where wandb looks for one.
     """
     try:
         yield
@@ -76,11 +79,17 @@ def wandb_errors(address: str, *, run: str | None = None, file: str | None = Non
         if isinstance(error, SpectralEdgeError) or _is_defect(error):
             raise
         # `from None`: the original text may hold the key, and pipelines log whole chains.
-        raise in_our_words(error, address, run=run, file=file, key=key) from None
+        raise in_our_words(error, address, run=run, file=file, key=key, place=place) from None
 
 
 def in_our_words(
-    error: Exception, address: str, *, run: str | None = None, file: str | None = None, key: str = ""
+    error: Exception,
+    address: str,
+    *,
+    run: str | None = None,
+    file: str | None = None,
+    key: str = "",
+    place: str | None = None,
 ) -> SpectralEdgeError:
     """The error of our tree that tells what `error` means."""
     text = without_secrets(" ".join(str(error).split()), key)
@@ -91,7 +100,7 @@ def in_our_words(
     kind = _kind(error, text)
     text = _SILENT.sub("it did not answer in time, or is too busy", text)
     shown = f"{text.rstrip('.')}." if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]} …"
-    return kind(f"W&B at {address}: {shown}", run=run, file=file, next_step=_next_step(kind))
+    return kind(f"W&B at {address}: {shown}", run=run, file=file, next_step=_next_step(kind, place))
 
 
 def http_status(error: BaseException) -> int | None:
@@ -122,7 +131,9 @@ def _kind(error: Exception, text: str) -> type[SpectralEdgeError]:
     return UsageError if isinstance(error, wandb.errors.UsageError) else TrackerUnavailableError
 
 
-def _next_step(kind: type[SpectralEdgeError]) -> str | None:
+def _next_step(kind: type[SpectralEdgeError], place: str | None) -> str | None:
+    if issubclass(kind, AccessDeniedError) and place is not None:
+        return f"check that {place} holds a key of this server that may read the project."
     if issubclass(kind, AccessDeniedError):
         return "set WANDB_API_KEY, or run `wandb login`, with a key that may read the project (WANDB_BASE_URL: where)."
     if issubclass(kind, TrackerUnavailableError):

@@ -18,6 +18,8 @@ from urllib.parse import unquote_to_bytes, urlsplit
 import wandb
 
 from integrations.file_errors import file_errors
+from integrations.file_examine import folder_finding
+from integrations.finding import Finding
 from integrations.listing import choose, found_in, series_of
 from integrations.selection import RunState
 from integrations.tracker import (
@@ -61,6 +63,10 @@ class WandbOfflineTracker:
         return (
             f"folders of W&B on this machine, no network (wandb {wandb.__version__}); annotations go to folders beside"
         )
+
+    def examine(self, run: TrackedRun | None) -> Iterator[Finding]:
+        """Whether the folder may be written to; see `Tracker.examine`."""
+        return iter(() if run is None else (folder_finding("write", _folders(run)[0].path.parent),))
 
     def runs(self, selection: Selection) -> Iterator[TrackedRun]:
         """The runs in the folder `selection.container`, by the time they began; annotations of ours are none."""

@@ -8,6 +8,8 @@ from typing import Final
 
 import wandb
 
+from integrations.credentials import WandbAccess
+from integrations.finding import Finding
 from integrations.tracker import (
     Annotation,
     AnnotationState,
@@ -22,6 +24,7 @@ from integrations.tracker import (
 )
 from integrations.wandb_annotations import state_of_run, write_annotation
 from integrations.wandb_connection import WandbConnection
+from integrations.wandb_examine import examine
 from integrations.wandb_fetch import fetch_checkpoint
 from integrations.wandb_history import metric_names, metric_series
 from integrations.wandb_listing import list_checkpoints
@@ -36,12 +39,14 @@ class WandbTracker:
 
     Args:
         into: Where annotations go: to the `run` itself, or to an audit run beside it (`child`).
+        access: Another server, or another key, than wandb finds by itself.
     """
 
     kind: Final = "wandb"
 
-    def __init__(self, into: Into = "child") -> None:
-        self._connection = WandbConnection()
+    def __init__(self, into: Into = "child", access: WandbAccess | None = None) -> None:
+        self._access = access
+        self._connection = WandbConnection(access)
         self._manifests = Manifests()
         self._into = into
         self.capabilities = Capabilities(
@@ -52,14 +57,18 @@ class WandbTracker:
             results_apart=into == "child",
         )
 
-    def __reduce__(self) -> tuple[type[WandbTracker], tuple[Into]]:
-        return (type(self), (self._into,))  # nothing that was read travels to another process, and no key
+    def __reduce__(self) -> tuple[type[WandbTracker], tuple[Into, WandbAccess | None]]:
+        return (type(self), (self._into, self._access))  # nothing that was read travels to another process, and no key
 
     def check(self) -> str:
         """Address, user and version; writes nothing."""
         with self._connection.errors():
             viewer = self._connection.api.viewer
         return f"W&B at {self._connection.address}: signed in as {viewer.username} (client {wandb.__version__})"
+
+    def examine(self, run: TrackedRun | None) -> Iterator[Finding]:
+        """The server's clock and our rights; see `Tracker.examine`."""
+        return examine(self._connection, None if run is None else run.key.project)
 
     def runs(self, selection: Selection) -> Iterator[TrackedRun]:
         """The runs of `selection.container` (ENTITY/PROJECT, or a pattern on the project's name), by creation."""

@@ -62,7 +62,7 @@ def audit_run(job: Job, run: TrackedRun) -> RunResult | State[RunResult]:
 
 @flow(name="audit-project", flow_run_name="audit {source}", persist_result=False)
 def audit_project(source: str, settings: AuditSettings) -> AuditSummary | State[AuditSummary]:
-    """Audit the runs of `source`: `mlflow:EXPERIMENT` or `dir:PATH`.
+    """Audit the runs of `source`: `mlflow:EXPERIMENT`, `dir:PATH`, or `NAME:...` of a named tracker.
 
     Returns:
         The results of all runs, by the tracker's order. Ends Failed, with the same result, when a run failed.
@@ -72,6 +72,7 @@ def audit_project(source: str, settings: AuditSettings) -> AuditSummary | State[
         NotFoundError: No such experiment or folder.
         SpectralEdgeError: The tracker or the store cannot be used at all.
     """
+    settings = settings.of_source(source)
     sweep(settings.spool)
     job, runs = prepare(source, settings)
     runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=settings.workers)
@@ -93,12 +94,14 @@ def audit_project(source: str, settings: AuditSettings) -> AuditSummary | State[
 
 def prepare(source: str, settings: AuditSettings) -> tuple[Job, list[TrackedRun]]:
     """The runs of `source`, and all that is needed to audit them."""
+    settings = settings.of_source(source)
     device = settings.torch_device()
     tracker, selection = located(source, settings)
     store = Store.open(settings.store)
     if store.location.is_local:
         store.sweep()  # rows of an audit that was killed before it could delete those of the audit before it
-    return Job(Scope.of(tracker, settings, store), store, device), list(tracker.runs(selection))
+    scope = Scope.of(tracker, settings, store)
+    return Job(scope, store, device, settings.tracker_name(source)), list(tracker.runs(selection))
 
 
 def run_audit(source: str, settings: AuditSettings) -> AuditSummary:

@@ -35,7 +35,8 @@ from pipelines.cli_options import (
     WeightDecayParamOption,
     WindowOption,
 )
-from pipelines.settings import load_settings
+from pipelines.named_trackers import places
+from pipelines.settings import load_settings, sources_of
 from pipelines.terminal import exit_code, print_error
 from spectral_edge.errors import SpectralEdgeError, UsageError
 from spectral_edge.questions import QUESTIONS
@@ -71,7 +72,7 @@ def _root(
 
 @app.command(epilog="Examples: spectral-edge audit mlflow:my-experiment | spectral-edge audit dir:runs --dry-run")
 def audit(  # noqa: PLR0913, PLR0917 - one parameter a flag; typer fills them by name
-    sources: SourcesArgument,
+    sources: SourcesArgument = None,
     filter_: FilterOption = None,
     state: StateOption = None,
     since: SinceOption = None,
@@ -128,7 +129,7 @@ def audit(  # noqa: PLR0913, PLR0917 - one parameter a flag; typer fills them by
     from pipelines.audit_command import audit_sources, forecast_sources  # noqa: PLC0415 - see above
 
     work = forecast_sources if dry_run else audit_sources
-    raise typer.Exit(work(sources, settings, as_json=as_json))
+    raise typer.Exit(work(sources_of(sources, settings), settings, as_json=as_json))
 
 
 @app.command(
@@ -208,9 +209,9 @@ def retract(  # noqa: PLR0913, PLR0917 - as above
     from pipelines.retract_command import retract_source  # noqa: PLC0415 - see above
 
     where = None if keep_store else settings.store
-    request = Request(
-        source, tuple(run or ()), where, store is not None, settings.tracking_address, settings.criteria()
-    )
+    told = settings.of_source(source)
+    named = places(settings.trackers)
+    request = Request(source, tuple(run or ()), where, store is not None, told.tracking_address, told.criteria(), named)
     raise typer.Exit(retract_source(request, dry_run=dry_run, ask=not yes, as_json=as_json))
 
 
@@ -268,7 +269,7 @@ def scorecard(
 
 @app.command(epilog="Example: spectral-edge calibrate mlflow:my-controls --target 0.05")
 def calibrate(  # noqa: PLR0913, PLR0917 - as above
-    sources: SourcesArgument,
+    sources: SourcesArgument = None,
     filter_: FilterOption = None,
     state: StateOption = None,
     since: SinceOption = None,
@@ -285,7 +286,7 @@ def calibrate(  # noqa: PLR0913, PLR0917 - as above
     )
     from pipelines.calibrate_command import calibrate_sources  # noqa: PLC0415 - see above
 
-    raise typer.Exit(calibrate_sources(sources, settings, target=target, as_json=as_json))
+    raise typer.Exit(calibrate_sources(sources_of(sources, settings), settings, target=target, as_json=as_json))
 
 
 @app.command(epilog="Example: spectral-edge doctor mlflow:my-experiment")
@@ -293,11 +294,16 @@ def doctor(
     sources: Annotated[list[str] | None, typer.Argument(help="Sources to ask.", metavar="[SOURCE...]")] = None,
     store: StoreOption = None,
     tracking_uri: TrackingUriOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Check versions, GPU, store, trackers, disk and clock. Writes nothing."""
+    """Check trackers (rights to read and to write), store, disk, clock, versions, GPU. Writes nothing.
+
+    Without a SOURCE: all sources and all named trackers of spectral-edge.toml.
+    """
     from pipelines.doctor import examine  # noqa: PLC0415 - see above
 
-    raise typer.Exit(examine(sources or [], load_settings(store=store, tracking_uri=tracking_uri)))
+    settings = load_settings(store=store, tracking_uri=tracking_uri)
+    raise typer.Exit(examine(sources or [], settings, as_json=as_json))
 
 
 def main() -> None:

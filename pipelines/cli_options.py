@@ -42,15 +42,14 @@ StoreOption = Annotated[
     str | None, typer.Option(help="Folder or s3:// address of the tables. Default: ./spectral-edge-store.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
+_SOURCE = "mlflow:EXPERIMENT, wandb:ENTITY/PROJECT, wandb-offline:PATH or dir:PATH; or NAME:... of a named tracker."
 SourcesArgument = Annotated[
-    list[str],
-    typer.Argument(
-        help="mlflow:EXPERIMENT, wandb:ENTITY/PROJECT, wandb-offline:PATH or dir:PATH.", metavar="SOURCE..."
-    ),
+    list[str] | None,
+    typer.Argument(help=f"{_SOURCE} Default: `sources` of spectral-edge.toml.", metavar="[SOURCE...]"),
 ]
 SourceArgument = Annotated[
     str,
-    typer.Argument(help="mlflow:EXPERIMENT, wandb:ENTITY/PROJECT, wandb-offline:PATH or dir:PATH.", metavar="SOURCE"),
+    typer.Argument(help=_SOURCE, metavar="SOURCE"),
 ]
 FilterOption = Annotated[
     str | None,

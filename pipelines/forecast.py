@@ -177,6 +177,7 @@ def forecast(source: str, settings: AuditSettings) -> Forecast:
         NotFoundError: No such experiment or folder.
         TransientError: The tracker did not answer.
     """
+    settings = settings.of_source(source)
     tracker, selection = located(source, settings)
     scope = Scope.of(tracker, settings, _store_if_there(settings.store))
     rate = compute_rate(scope.analysis.lags, settings.torch_device())

@@ -33,6 +33,7 @@ class Job:
     scope: Scope
     store: Store
     device: str
+    tracker_name: str | None = None
 
 
 def audit_one(job: Job, run: TrackedRun) -> RunResult:
@@ -45,7 +46,8 @@ def audit_one(job: Job, run: TrackedRun) -> RunResult:
     try:
         decision = decide(job.scope, run)
     except (NoStepError, CheckpointFormatError) as error:
-        _record_failure(job, run, Provenance(NO_FINGERPRINT, run.state, run.url), error)
+        unknown = Provenance(NO_FINGERPRINT, run.state, run.url, tracker_name=job.tracker_name)
+        _record_failure(job, run, unknown, error)
         raise
     listing = decision.listing
     result = RunResult(
@@ -76,10 +78,10 @@ def _audit(job: Job, run: TrackedRun, decision: Decision, result: RunResult) -> 
     try:
         record = _record(job, run, decision.listing)  # before the reading, which takes longer than a refused `metric`
         measured = measure(job.scope, run, decision, job.device, costs)
-        provenance = _provenance(run, decision, costs)
+        provenance = _provenance(job, run, decision, costs)
         tables = analyse_run(run.key, measured.trajectory, record, job.scope.analysis, provenance)
     except (CheckpointError, TrajectoryError) as error:
-        _record_failure(job, run, _provenance(run, decision, costs), error)
+        _record_failure(job, run, _provenance(job, run, decision, costs), error)
         raise
     job.store.write_run(tables)
     new = decision.new_checkpoints if measured.how == "extended" else 0
@@ -140,11 +142,12 @@ def _record(job: Job, run: TrackedRun, listing: CheckpointListing) -> TrainingRe
     return training_record(job.scope.tracker, run, steps, job.scope.analysis)
 
 
-def _provenance(run: TrackedRun, decision: Decision, costs: Costs) -> Provenance:
+def _provenance(job: Job, run: TrackedRun, decision: Decision, costs: Costs) -> Provenance:
     return Provenance(
         decision.fingerprint,
         run.state,
         run.url,
+        tracker_name=job.tracker_name,
         series=decision.listing.series,
         step_source=decision.listing.step_source,
         sketch_size=decision.listing.sketch_size,

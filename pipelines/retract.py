@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Literal
 
 from integrations.locate import locate
+from integrations.place import Place
 from integrations.selection import Criteria
 from integrations.tracker import RetractReceipt, TrackedRun, Tracker
 from pipelines.decisions import RunIdentity, identity
@@ -42,6 +43,7 @@ class Request:
         store_must_exist: Whether a missing store is an error, because it was asked for by name.
         tracking_uri: For MLflow.
         criteria: What the runs must be like.
+        places: Trackers by name.
     """
 
     source: str
@@ -50,6 +52,7 @@ class Request:
     store_must_exist: bool = False
     tracking_uri: str | None = None
     criteria: Criteria = field(default_factory=Criteria)
+    places: Mapping[str, Place] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -165,7 +168,9 @@ class Retractor:
             NotFoundError: No such experiment, folder, run or store.
             SpectralEdgeError: The tracker or the store cannot be used at all.
         """
-        tracker, selection = locate(request.source, tracking_uri=request.tracking_uri, criteria=request.criteria)
+        tracker, selection = locate(
+            request.source, tracking_uri=request.tracking_uri, criteria=request.criteria, places=request.places
+        )
         store = _store(request)
         chosen = tuple(dict.fromkeys((*selection.run_ids, *request.run_ids)))
         runs = list(tracker.runs(replace(selection, run_ids=chosen)))

@@ -7,14 +7,16 @@ things are kept, what is written back, and how much of the machine may be used.
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import tomllib
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -24,6 +26,7 @@ from pydantic_settings import (
 )
 
 from integrations.selection import STATES, Criteria, RunState, moment
+from pipelines.named_trackers import NamedTracker, wrong_name
 from spectral_edge.errors import UsageError
 from spectral_edge.kinds import KINDS, Kind
 from spectral_edge.settings import Settings
@@ -77,6 +80,33 @@ class AuditSettings(BaseSettings):
         None, min_length=1, description="the address of an MLflow server or database"
     )
     force: bool = Field(False, description="true or false")
+    sources: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="sources that commands take where none is given, separated by commas, or a list in JSON"
+    )
+    trackers: Annotated[dict[str, NamedTracker], NoDecode] = Field(
+        default_factory=dict, description="tables [trackers.NAME] with `kind`, or the same in JSON"
+    )
+
+    @field_validator("trackers", mode="before")
+    @classmethod
+    def _of_json(cls, given: object) -> object:
+        """Text, as the environment gives it, is JSON."""
+        return json.loads(given) if isinstance(given, str) else given
+
+    @field_validator("trackers")
+    @classmethod
+    def _have_names(cls, given: dict[str, NamedTracker]) -> dict[str, NamedTracker]:
+        for wrong in filter(None, map(wrong_name, given)):
+            raise PydanticCustomError("tracker_name", wrong)
+        return given
+
+    @field_validator("sources", mode="before")
+    @classmethod
+    def _listed(cls, given: object) -> object:
+        """Text, as the environment gives it, is separated by commas, or JSON where a name holds one."""
+        if not isinstance(given, str):
+            return given
+        return json.loads(given) if given.startswith("[") else tuple(word.strip() for word in given.split(","))
 
     @field_validator("include", "state", mode="before")
     @classmethod
@@ -123,6 +153,21 @@ class AuditSettings(BaseSettings):
             learning_rate_param=self.learning_rate_param,
             weight_decay_param=self.weight_decay_param,
         )
+
+    def of_source(self, source: str) -> AuditSettings:
+        """These settings as they hold for `source`: what its tracker's table says comes first."""
+        tracker = self.trackers.get(source.partition(":")[0])
+        return self if tracker is None else self.model_copy(update=tracker.overrides())
+
+    def tracker_name(self, source: str) -> str | None:
+        """The name of the source's tracker; None where it has none."""
+        name = source.partition(":")[0]
+        return name if name in self.trackers else None
+
+    def concurrency_limit(self, source: str) -> str | None:
+        """Name of the limit that audits of the source's tracker share: the one that its table says, or its own name."""
+        tracker = self.trackers.get(source.partition(":")[0])
+        return None if tracker is None else tracker.concurrency_limit or self.tracker_name(source)
 
     def criteria(self) -> Criteria:
         """What runs must be like to be selected; ages count from now."""
@@ -171,15 +216,45 @@ def load_settings(**flags: object) -> AuditSettings:
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"is not valid TOML: {error}.", file=str(TOML_FILE)) from None
     settings.analysis()
-    return settings
+    told = frozenset(given) | {key for key in AuditSettings.model_fields if os.environ.get(_variable(key))}
+    trackers = {name: tracker.without(told) for name, tracker in settings.trackers.items()}
+    return settings.model_copy(update={"trackers": trackers})
+
+
+def sources_of(sources: Sequence[str] | None, settings: AuditSettings) -> tuple[str, ...]:
+    """The sources of a call: those that were given, or else those of the settings.
+
+    Raises:
+        UsageError: There are none.
+    """
+    found = tuple(sources or settings.sources)
+    if not found:
+        raise UsageError(
+            "no source was given.",
+            next_step=f'name one (mlflow:EXPERIMENT, dir:PATH), or write sources = ["..."] in {TOML_FILE}.',
+        )
+    return found
 
 
 def _usage_error(error: ErrorDetails, flags: dict[str, object]) -> UsageError:
     key = str(error["loc"][0])
+    if key == "trackers":
+        return _tracker_error(error)
     field = AuditSettings.model_fields.get(key)
     if field is None:
         return _unknown_key(key)
     return UsageError(f"`{key}` must be {field.description}, got {_shown(error['input'])} ({_origin(key, flags)}).")
+
+
+def _tracker_error(error: ErrorDetails) -> UsageError:
+    """Without what was written: it may be a secret."""
+    kinds = {"mlflow", "wandb", "wandb-offline", "dir", "SecretPlace", "str"}  # pydantic's names of alternatives
+    where = [str(part) for at, part in enumerate(error["loc"]) if at < 2 or str(part) not in kinds]
+    said = error["msg"].removeprefix("Value error, ")
+    return UsageError(
+        f"`{'.'.join(where)}`: {said[:1].lower()}{said[1:]} ({_origin('trackers', {})}).",
+        next_step="docs/trackers.md shows the table of each kind.",
+    )
 
 
 def _unknown_key(key: str) -> UsageError:
@@ -190,10 +265,14 @@ def _unknown_key(key: str) -> UsageError:
 
 
 def _origin(key: str, flags: dict[str, object]) -> str:
-    variable = f"{ENVIRONMENT_PREFIX}{key.upper()}"
+    variable = _variable(key)
     if key in flags:
         return f"flag --{key.replace('_', '-')}"
     return f"environment variable {variable}" if os.environ.get(variable) else f"file {TOML_FILE}"
+
+
+def _variable(key: str) -> str:
+    return f"{ENVIRONMENT_PREFIX}{key.upper()}"
 
 
 def _shown(value: Any) -> str:

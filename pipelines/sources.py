@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from integrations.locate import locate
 from integrations.tracker import Selection, Tracker
+from pipelines.named_trackers import places
 from pipelines.settings import AuditSettings
 
 
@@ -13,4 +14,11 @@ def located(source: str, settings: AuditSettings) -> tuple[Tracker, Selection]:
     Raises:
         UsageError: `source` is not written as one, or its tracker cannot do what the settings ask for.
     """
-    return locate(source, tracking_uri=settings.tracking_address, criteria=settings.criteria(), into=settings.into)
+    told = settings.of_source(source)
+    return locate(
+        source,
+        tracking_uri=told.tracking_address,
+        criteria=told.criteria(),
+        into=told.into,
+        places=places(told.trackers),
+    )

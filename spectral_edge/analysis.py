@@ -33,7 +33,8 @@ class Provenance:
 
     `fingerprint` is the hash of the checkpoints' ids, sizes and digests; `series` names them among what the run offers,
     `step_source` says how their training steps were found; times are seconds, `bytes_read` bytes. `sketch_size` is the
-    smallest sketch that the numbers are estimated from, None when they are exact.
+    smallest sketch that the numbers are estimated from, None when they are exact. `tracker_name` is what its user calls
+    the tracker.
     """
 
     fingerprint: str
@@ -46,6 +47,7 @@ class Provenance:
     bytes_read: int = 0
     seconds_fetch: float = 0.0
     seconds_gram: float = 0.0
+    tracker_name: str | None = None
 
 
 def analyse_run(
@@ -299,6 +301,7 @@ def _run_row(stamp: Mapping[str, Any], provenance: Provenance, settings: Setting
     return dict(stamp) | {
         "state": provenance.state,
         "url": provenance.url,
+        "tracker_name": provenance.tracker_name,
         "series": provenance.series,
         "step_source": provenance.step_source,
         "sketch_size": provenance.sketch_size,

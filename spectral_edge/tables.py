@@ -72,6 +72,7 @@ RUNS: Final = pa.schema(
         _column("status", _TEXT, "ok, partial (some groups end early, see error) or failed (see error)"),
         _column("state", _TEXT, "state of the run in its tracker: running, finished, failed, killed, unknown"),
         _column("url", _TEXT, "page or folder of the run"),
+        _column("tracker_name", _TEXT, "name of the tracker in spectral-edge.toml; null where it has none"),
         _column("checkpoints", _INT, "checkpoints analysed"),
         _column("series", _TEXT, "name of the series of checkpoints that was followed; see docs/sources.md"),
         _column(
@@ -284,6 +285,7 @@ ADDED_COLUMNS: Final[Mapping[str, frozenset[str]]] = {
             "series",
             "sketch_size",
             "step_source",
+            "tracker_name",
             "metric_higher_is_better",
             "metric_p_value",
             "metric_onset",

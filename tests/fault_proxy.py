@@ -55,6 +55,8 @@ class FaultProxy:
         self.requests: list[str] = []
         self.credentials: set[str] = set()
         """What came in headers `Authorization`, in any request."""
+        self.demanded: str | None = None
+        """The only header `Authorization` that is let through; None lets all through."""
         self.closing = threading.Event()
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
@@ -117,6 +119,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.proxy.credentials.update(filter(None, [self.headers.get("Authorization")]))
         sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         fault = self.proxy.take(line)
+        if self.proxy.demanded not in (None, self.headers.get("Authorization")):
+            fault = Fault(line, status=401, text=f"not with {self.headers.get('Authorization')}")
         if fault.status is not None:
             self._answer(fault.status, dict(fault.headers), fault.text.encode(), None)
         else:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -27,6 +27,7 @@ from integrations.tracker import (
     CheckpointListing,
     CheckpointRef,
     Criteria,
+    Listed,
     RetractReceipt,
     Selection,
     TrackedRun,
@@ -116,7 +117,22 @@ class FolderTracker:
             params=run_params(folder),
             tags={},
             url=folder.as_uri(),
+            listed=_listed(folder),
         )
+
+
+def _listed(folder: Path) -> Listed | None:
+    """Sizes and times of the run's files: all that a listing of its checkpoints goes by. None when one goes away."""
+    try:
+        told = [(path, status.st_size, status.st_mtime_ns) for path, status in _stats(folder)]
+        changed = max(mtime for _, _, mtime in told) / 1e9
+        return Listed.of(told, state_of_folder(folder), datetime.fromtimestamp(changed, UTC))
+    except (OSError, ValueError):
+        return None
+
+
+def _stats(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
+    return ((path, (folder / path).stat()) for path in run_files(folder))
 
 
 def require_told_by_folders(criteria: Criteria) -> None:

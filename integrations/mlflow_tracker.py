@@ -69,7 +69,7 @@ class MlflowTracker:
 
     def runs(self, selection: Selection) -> Iterator[TrackedRun]:
         """The active runs of experiment `selection.container` (its name or id), by start time."""
-        return iter(selected_runs(self._connection, selection, self.kind))
+        return iter(selected_runs(self._connection, selection, self.kind, self._into))
 
     def checkpoints(self, run: TrackedRun, series: str | None = None) -> CheckpointListing:
         """One trajectory among the run's artifacts and its logged models: the longest, unless `series` names one."""

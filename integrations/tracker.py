@@ -6,6 +6,8 @@ annotations. What a tracker can do is declared in its :class:`Capabilities`; not
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -54,6 +56,7 @@ __all__ = [
     "Into",
     "Leftover",
     "Level",
+    "Listed",
     "MetricPoint",
     "MetricSeries",
     "OtherSeries",
@@ -84,8 +87,33 @@ class Capabilities:
 
 
 @dataclass(frozen=True)
+class Listed:
+    """What the listing of runs tells by itself, with no further request, of a run that may be passed over.
+
+    Attributes:
+        stamp: Changes with the run's state, end, parameters, metrics and outputs, and not with what we write.
+        annotation: What an earlier audit wrote, as far as the listing shows that; None when nothing, or not shown.
+        changed_at: When the run's files last changed, where a tracker knows no end of runs.
+    """
+
+    stamp: str
+    annotation: AnnotationState | None = None
+    changed_at: datetime | None = None
+
+    @classmethod
+    def of(cls, told: object, annotation: AnnotationState | None, changed_at: datetime | None = None) -> Listed:
+        """With a stamp of `told`, which is what JSON can hold, in an order of its own."""
+        text = json.dumps(told, sort_keys=True, default=str)
+        return cls(hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:32], annotation, changed_at)
+
+
+@dataclass(frozen=True)
 class TrackedRun:
-    """One run as its tracker describes it. `params` and `tags` are tracker text: untrusted."""
+    """One run as its tracker describes it. `params` and `tags` are tracker text: untrusted.
+
+    `listed` is None for a run whose checkpoints may become more without the listing of runs showing it: one that has
+    not ended.
+    """
 
     key: RunKey
     state: RunState
@@ -94,6 +122,7 @@ class TrackedRun:
     params: Mapping[str, str]
     tags: Mapping[str, str]
     url: str
+    listed: Listed | None = None
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ class WandbTracker:
 
     def runs(self, selection: Selection) -> Iterator[TrackedRun]:
         """The runs of `selection.container` (ENTITY/PROJECT, or a pattern on the project's name), by creation."""
-        return iter(selected_runs(self._connection, selection, self.kind))
+        return iter(selected_runs(self._connection, selection, self.kind, self._into))
 
     def checkpoints(self, run: TrackedRun, series: str | None = None) -> CheckpointListing:
         """One trajectory among the run's model artifacts and saved files: the longest, unless `series` names one."""

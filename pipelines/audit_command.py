@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import typer
 
 from pipelines import progress
+from pipelines.budget import sharing
 from pipelines.prefect_server import PrefectServer, set_environment_defaults
 from pipelines.settings import AuditSettings
 from pipelines.sources import located
@@ -39,7 +40,8 @@ def audit_sources(sources: Sequence[str], settings: AuditSettings, *, as_json: b
         from pipelines.audit import run_audit  # noqa: PLC0415 - Prefect takes its settings when it is imported
 
         server.wait(display.say)
-        return _tell(sources, lambda source: run_audit(source, settings), as_json=as_json)
+        with sharing(settings):
+            return _tell(sources, lambda source: run_audit(source, settings), as_json=as_json)
 
 
 def forecast_sources(sources: Sequence[str], settings: AuditSettings, *, as_json: bool) -> int:

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from integrations.tracker import CheckpointListing, CheckpointRef, TrackedRun, Tracker
+from integrations.tracker import AnnotationState, CheckpointListing, CheckpointRef, TrackedRun, Tracker
 from pipelines.settings import AuditSettings
 from spectral_edge.errors import NoStepError
+from spectral_edge.looks import Look, read_looks
 from spectral_edge.resuming import lags_of, stored_trajectory
 from spectral_edge.settings import Settings, same_pass
 from spectral_edge.store import AuditState, Store
@@ -33,11 +34,13 @@ class Scope:
     analysis: Settings
     store: Store | None
     audits: Mapping[RunIdentity, AuditState]
+    looks: Mapping[RunIdentity, Look]
 
     @classmethod
     def of(cls, tracker: Tracker, settings: AuditSettings, store: Store | None) -> Scope:
         """Reads what `store` holds; None is an empty store."""
-        return cls(tracker, settings, settings.analysis(), store, store.audits() if store else {})
+        audits, looks = (store.audits(), read_looks(store)) if store else ({}, {})
+        return cls(tracker, settings, settings.analysis(), store, audits, looks)
 
     def stored(self, run: TrackedRun, fingerprint: str) -> AuditState | None:
         """The store's audit of the same checkpoints under the same settings, unless it is to be done again."""
@@ -111,7 +114,9 @@ def decide(scope: Scope, run: TrackedRun) -> Decision:
         return _to_measure(scope, run, Decision("audit", listing, digest))
     if stored.status == "failed":
         return Decision("report_known_error", listing, digest, known_error=stored.error)
-    is_current = stored.state == run.state and _is_annotated(scope, run, digest)
+    is_current = stored.state == run.state and (
+        scope.settings.annotate == "none" or is_annotation_of(stored, scope.tracker.annotation_state(run))
+    )
     known_error = stored.error and f"run {run.key.run_name}: {stored.error}"
     return Decision("nothing" if is_current else "update", listing, digest, known_error)
 
@@ -163,12 +168,7 @@ NO_FINGERPRINT: Final = fingerprint(())
 """Stored for a run whose checkpoints cannot be listed."""
 
 
-def _is_annotated(scope: Scope, run: TrackedRun, digest: str) -> bool:
-    if scope.settings.annotate == "none":
-        return True
-    state = scope.tracker.annotation_state(run)
-    return (
-        state is not None
-        and state.complete
-        and (state.fingerprint, state.settings_hash) == (digest, scope.analysis.hash)
-    )
+def is_annotation_of(audit: AuditState, state: AnnotationState | None) -> bool:
+    """Whether a run is annotated with `audit`, completely."""
+    told = state is not None and state.complete and (state.fingerprint, state.settings_hash)
+    return told == (audit.fingerprint, audit.settings_hash)

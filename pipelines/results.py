@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pipelines.wording import count_text, size_text
+from pipelines.wording import age_text, count_text, size_text
 from spectral_edge.errors import SpectralEdgeError
 from spectral_edge.tables import RunKey
 
@@ -33,6 +34,7 @@ class RunResult:
         known: Whether that error was in the store already: the checkpoints are the same, so they were not read again.
         traceback: Set when the error is not one of ours: a defect to report.
         project: The run's experiment, or the folder around it.
+        audit_id: The audit in the store that all is as it says; None where something is left to do.
     """
 
     run_name: str
@@ -52,12 +54,21 @@ class RunResult:
     warnings: tuple[str, ...] = ()
     traceback: str | None = None
     project: str = ""
+    audit_id: str | None = None
 
     @classmethod
     def failure(cls, key: RunKey, error: SpectralEdgeError, *, checkpoints: int = 0) -> RunResult:
         """The result of a run that ended with one of our errors."""
         told = str(error.of_run(key.run_name))
         return cls(key.run_name, key.run_id, "failed", checkpoints=checkpoints, error=told, project=key.project)
+
+    def failed_as_before(self, error: str | None) -> RunResult:
+        """This, of a run whose error is in the store already."""
+        return replace(self, outcome="failed", error=error, known=True)
+
+    def partial_as_before(self, error: str) -> RunResult:
+        """This, of a run that the store holds a part of, and why."""
+        return replace(self, outcome="partial", error=error, known=True)
 
     @property
     def is_failure(self) -> bool:
@@ -83,10 +94,17 @@ class RunResult:
 
 @dataclass(frozen=True)
 class AuditSummary:
-    """The results of all runs of one source."""
+    """The results of all runs of one source.
+
+    Attributes:
+        left: Runs that were not looked at because the budget was spent.
+        oldest_debt: Since when the first of them waits.
+    """
 
     source: str
     runs: tuple[RunResult, ...]
+    left: int = 0
+    oldest_debt: datetime | None = None
 
     @property
     def has_failures(self) -> bool:
@@ -111,14 +129,24 @@ class AuditSummary:
         rest = [_counted(known, "still failing"), self._counted("no_checkpoints", "without checkpoints")]
         parts = [", ".join(filter(None, news)) or "nothing new", *filter(None, rest)]
         cost = f"{size_text(fetched)} fetched, {count_text(writes, 'write')}"
-        return f"{count_text(len(self.runs), 'run')}, {', '.join(parts)}: {cost}."
+        return f"{count_text(len(self.runs), 'run')}, {', '.join(parts)}: {cost}.{self._later}"
+
+    @property
+    def _later(self) -> str:
+        if not self.left:
+            return ""
+        waits = self.oldest_debt and f", oldest debt {age_text(datetime.now(UTC) - self.oldest_debt)}"
+        are_left = f"{count_text(self.left, 'run')} {'is' if self.left == 1 else 'are'} left for the next audit"
+        return f" The budget is spent: {are_left}{waits or ''}."
 
     def _counted(self, outcome: Outcome, words: str) -> str:
         return _counted(sum(run.outcome == outcome for run in self.runs), words)
 
     def as_json(self) -> dict[str, Any]:
         """For `--json`."""
-        return {"source": self.source, "runs": [asdict(run) for run in self.runs]}
+        oldest = self.oldest_debt and self.oldest_debt.isoformat()
+        runs = [asdict(run) for run in self.runs]
+        return {"source": self.source, "runs": runs, "left": self.left, "oldest_debt": oldest}
 
 
 def _counted(number: int, words: str) -> str:

@@ -55,6 +55,8 @@ class AuditState:
     state: str
     checkpoints: int | None
     settings: str | None
+    series: str | None = None
+    step_source: str | None = None
 
 
 @dataclass(frozen=True, repr=False)

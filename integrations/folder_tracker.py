@@ -72,6 +72,10 @@ class FolderTracker:
             listing = choose([series_of(found, files)], series, name, found.left_out)
         return replace(listing, warnings=listing.warnings + folder_metrics(files.folder).warnings)
 
+    def contents(self, run: TrackedRun, checkpoints: Sequence[CheckpointRef]) -> tuple[str | None, ...]:  # noqa: ARG002 - the Protocol's
+        """None: file systems keep no digests, and to make them is to read everything."""
+        return (None,) * len(checkpoints)
+
     def fetch(self, run: TrackedRun, checkpoint: CheckpointRef, folder: Path) -> tuple[Path, ...]:  # noqa: ARG002 - the Protocol's; nothing is copied
         """The paths where the files lie; nothing is copied."""
         paths = tuple(Path(checkpoint.location, file.path) for file in checkpoint.files)

@@ -5,7 +5,7 @@ Only `MlflowClient` is used: the fluent API changes the state and end time of th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace as fields_replaced
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ from integrations.mlflow_checkpoints import list_checkpoints
 from integrations.mlflow_child import ADVICE, child_of, take_back_children, write_to_child
 from integrations.mlflow_connection import MlflowConnection
 from integrations.mlflow_experiments import all_experiments
-from integrations.mlflow_fetch import fetch_checkpoint
+from integrations.mlflow_fetch import contents_kept, fetch_checkpoint
 from integrations.mlflow_retract import retract_run
 from integrations.mlflow_runs import selected_runs
 from integrations.tracker import (
@@ -75,6 +75,10 @@ class MlflowTracker:
         """One trajectory among the run's artifacts and its logged models: the longest, unless `series` names one."""
         with self._connection.errors(run=run.key.run_name):
             return list_checkpoints(self._connection, self._run(run), series)
+
+    def contents(self, run: TrackedRun, checkpoints: Sequence[CheckpointRef]) -> tuple[str | None, ...]:
+        """By the digests that S3 keeps, where this machine reaches it; see `Tracker.contents`."""
+        return contents_kept(self._connection, run.key.run_name, checkpoints)
 
     def fetch(self, run: TrackedRun, checkpoint: CheckpointRef, folder: Path) -> tuple[Path, ...]:
         """The checkpoint's files where they lie on this disk, or else copied below `folder`."""

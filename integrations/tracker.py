@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -220,6 +220,17 @@ class Tracker(Protocol):
         Raises:
             NoStepError: There are checkpoints, and the step of none of them can be told.
             NotFoundError: There are checkpoints, and no series has such a name.
+        """
+        ...
+
+    def contents(self, run: TrackedRun, checkpoints: Sequence[CheckpointRef]) -> tuple[str | None, ...]:
+        """A digest of the content of each of `checkpoints`, as the store of its files keeps it; nothing is downloaded.
+
+        Equal digests mean equal bytes, whatever the run, its tracker and the step. None where the store keeps nothing
+        that could be relied on: sizes, times and checksums of 32 bits are not.
+
+        Raises:
+            NotFoundError, AccessDeniedError, TrackerUnavailableError: The store was to be asked.
         """
         ...
 

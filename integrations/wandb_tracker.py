@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import wandb
 
+from integrations.contents import contents_told
 from integrations.tracker import (
     Annotation,
     AnnotationState,
@@ -68,6 +69,10 @@ class WandbTracker:
     def checkpoints(self, run: TrackedRun, series: str | None = None) -> CheckpointListing:
         """One trajectory among the run's model artifacts and saved files: the longest, unless `series` names one."""
         return list_checkpoints(self._connection, self._manifests, self._run(run), series)
+
+    def contents(self, run: TrackedRun, checkpoints: Sequence[CheckpointRef]) -> tuple[str | None, ...]:  # noqa: ARG002 - the Protocol's; the listing told them
+        """By the digests of W&B; see `Tracker.contents`."""
+        return contents_told(checkpoints)
 
     def fetch(self, run: TrackedRun, checkpoint: CheckpointRef, folder: Path) -> tuple[Path, ...]:
         """The checkpoint's files below `folder`; what refers to a file of this machine becomes a link to it."""

@@ -42,11 +42,22 @@ class Budget:
         minutes = settings.max_minutes
         return cls(settings.max_bytes, None if minutes is None else 60 * minutes, settings.max_runs)
 
-    def allows(self, in_flight: int) -> bool:
-        """Whether one more run may be started beside those `in_flight`."""
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is any limit."""
+        return (self.max_bytes, self.max_seconds, self.max_runs) != (None, None, None)
+
+    @property
+    def seconds(self) -> float:
+        """Since it began."""
+        return time.monotonic() - self.started
+
+    def allows(self, in_flight: int = 0, seconds: float | None = None) -> bool:
+        """Whether one more run may be started beside those `in_flight`, `seconds` after the start; None is now."""
+        passed = self.seconds if seconds is None else seconds
         return (
             (self.max_bytes is None or self.bytes_read < self.max_bytes)
-            and (self.max_seconds is None or time.monotonic() - self.started < self.max_seconds)
+            and (self.max_seconds is None or passed < self.max_seconds)
             and (self.max_runs is None or self.runs + in_flight < self.max_runs)
         )
 

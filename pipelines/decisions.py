@@ -13,6 +13,7 @@ from typing import Final, Literal
 
 from integrations.tracker import AnnotationState, CheckpointListing, CheckpointRef, TrackedRun, Tracker
 from pipelines.settings import AuditSettings
+from pipelines.shared import shared_beginning
 from spectral_edge.errors import NoStepError
 from spectral_edge.looks import Look, read_looks
 from spectral_edge.resuming import lags_of, stored_trajectory
@@ -63,6 +64,9 @@ class Decision:
         fingerprint: Identifies them.
         known_error: The error that the store holds: the run failed, or some of its groups end early.
         known: What the store's band says of the run's first checkpoints; set for `extend` and `reanalyse`.
+        known_of: The name of the other run with the same first checkpoints that it was measured in; None where it was
+            this one.
+        contents: Digests of the bytes of the checkpoints, None where none is known; set where any is to be measured.
         enough_lags: Set for an `audit` that would not have to read what the store knows, were it asked for no more
             than these lags.
     """
@@ -72,6 +76,8 @@ class Decision:
     fingerprint: str
     known_error: str | None = None
     known: Trajectory | None = None
+    known_of: str | None = None
+    contents: tuple[str | None, ...] = ()
     enough_lags: int | None = None
 
     @property
@@ -123,34 +129,45 @@ def decide(scope: Scope, run: TrackedRun) -> Decision:
 
 def _to_measure(scope: Scope, run: TrackedRun, whole: Decision) -> Decision:
     """`whole`, or what is left of it where the store's band holds some or all of it."""
-    known, asked = _known(scope, run, whole.listing.checkpoints), scope.analysis.lags
+    refs, asked = whole.listing.checkpoints, scope.analysis.lags
+    known, contents = _known(scope, run, refs)
+    contents += scope.tracker.contents(run, refs[len(contents) :])
+    whole, known_of = replace(whole, contents=contents), None
+    if known is None and scope.store is not None and not scope.settings.force:
+        shared = shared_beginning(scope.store, scope.analysis, refs, contents)
+        if shared is not None:
+            known, known_of = shared.trajectory, shared.of.run_name
     if known is None:
         return whole
     if lags_of(known) < asked:
         return replace(whole, enough_lags=lags_of(known)) if lags_of(known) >= scope.analysis.window else whole
     if len(known.steps) == len(whole.listing.checkpoints):
-        return replace(whole, action="reanalyse", known=known)
+        return replace(whole, action="reanalyse", known=known, known_of=known_of)
     if len(known.steps) <= lags_of(known) + 1:
         return whole  # the new checkpoints are compared with all that came before: nothing would be saved
-    return replace(whole, action="extend", known=known)
+    return replace(whole, action="extend", known=known, known_of=known_of)
 
 
-def _known(scope: Scope, run: TrackedRun, refs: Sequence[CheckpointRef]) -> Trajectory | None:
-    """What the store's band says of the first of `refs`, or of all; None where it says nothing of use.
+def _known(
+    scope: Scope, run: TrackedRun, refs: Sequence[CheckpointRef]
+) -> tuple[Trajectory | None, tuple[str | None, ...]]:
+    """What the store's band says of the first of `refs`, or of all, with their digests; nothing where of no use.
 
     A run that has grown is read whole when it was done in part before: the groups that had ended have no band any more.
     """
     state = None if scope.settings.force else scope.audits.get(identity(run))
     if state is None or scope.store is None or not state.checkpoints or not same_pass(state.settings, scope.analysis):
-        return None
+        return None, ()
     before = refs[: state.checkpoints]
     usable = ("ok", "partial") if len(before) == len(refs) else ("ok",)
     if state.status not in usable or state.fingerprint != fingerprint(before):
-        return None
+        return None, ()
     tables = scope.store.read_run(run.key)
     if tables is None or tables.audit_id != state.audit_id:
-        return None  # another process has written it since
-    return stored_trajectory(tables, [ref.step for ref in before], [ref.name for ref in before], scope.analysis.lags)
+        return None, ()  # another process has written it since
+    names = [ref.name for ref in before]
+    known = stored_trajectory(tables, [ref.step for ref in before], names, scope.analysis.lags)
+    return known, tuple(tables.summary["contents"] or ())
 
 
 def identity(run: TrackedRun) -> RunIdentity:

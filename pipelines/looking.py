@@ -28,7 +28,7 @@ LATE: Final = timedelta(days=1)
 
 _KEEP_EVERY: Final = 120.0
 """Seconds."""
-_LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
+LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 
 def settled(scope: Scope, run: TrackedRun) -> RunResult | None:
@@ -82,7 +82,7 @@ def by_debt(scope: Scope, runs: Iterable[TrackedRun]) -> list[TrackedRun]:
     def order(run: TrackedRun) -> tuple[datetime, datetime, RunKey]:
         look = scope.looks.get(identity(run))
         failed = look.failed_at if look else None
-        return failed or _LONG_AGO, waits_since(scope, run) or _LONG_AGO, run.key
+        return failed or LONG_AGO, waits_since(scope, run) or LONG_AGO, run.key
 
     return sorted(runs, key=order)
 

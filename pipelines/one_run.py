@@ -81,7 +81,8 @@ def _audit(job: Job, run: TrackedRun, decision: Decision, result: RunResult) -> 
         raise
     job.store.write_run(tables)
     new = decision.new_checkpoints if measured.how == "extended" else 0
-    done = _write_back(job, run, replace(result, outcome=measured.how, new_checkpoints=new))
+    known_of = decision.known_of if measured.how != "audited" else None
+    done = _write_back(job, run, replace(result, outcome=measured.how, new_checkpoints=new, known_of=known_of))
     return replace(done, bytes_fetched=costs.bytes_fetched, bytes_read=costs.bytes_read)
 
 
@@ -146,6 +147,7 @@ def _provenance(run: TrackedRun, decision: Decision, costs: Costs) -> Provenance
         series=decision.listing.series,
         step_source=decision.listing.step_source,
         warnings=decision.listing.warnings,
+        contents=decision.contents,
         bytes_read=costs.bytes_read,
         seconds_fetch=costs.seconds_fetch,
         seconds_gram=costs.seconds_gram,

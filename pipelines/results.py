@@ -26,6 +26,7 @@ class RunResult:
         series: The series of checkpoints that was followed, of those that the run offers.
         step_source: How the training steps of its checkpoints were found.
         new_checkpoints: Those by which the audit in the store was extended.
+        known_of: The run in which the other checkpoints had been measured, where that was another one.
         regime: Regime of group total in the last full window, where the run was audited.
         bytes_fetched: Bytes copied to this machine's disk.
         bytes_read: Bytes of checkpoints read.
@@ -44,6 +45,7 @@ class RunResult:
     series: str | None = None
     step_source: str | None = None
     new_checkpoints: int = 0
+    known_of: str | None = None
     regime: str | None = None
     transitions: int = 0
     bytes_fetched: int = 0
@@ -88,8 +90,17 @@ class RunResult:
     @property
     def _done(self) -> str:
         if self.outcome == "extended":
-            return f"extended by {count_text(self.new_checkpoints, 'new checkpoint')}"
-        return "re-analysed from the store" if self.outcome == "reanalysed" else self.outcome
+            new = count_text(self.new_checkpoints, "new checkpoint")
+            return (
+                f"audited: {new} beyond those that {self.known_of} has too" if self.known_of else f"extended by {new}"
+            )
+        if self.outcome == "reanalysed":
+            return (
+                f"analysed from {self.known_of}, which has the same checkpoints"
+                if self.known_of
+                else "re-analysed from the store"
+            )
+        return self.outcome
 
 
 @dataclass(frozen=True)

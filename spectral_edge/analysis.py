@@ -30,7 +30,8 @@ class Provenance:
     """Where a run's checkpoints came from and what bringing them cost.
 
     `fingerprint` is the hash of the checkpoints' ids, sizes and digests; `series` names them among what the run offers,
-    `step_source` says how their training steps were found; times are seconds, `bytes_read` bytes.
+    `step_source` says how their training steps were found; `contents` has a digest of the bytes of each, where one is
+    known; times are seconds, `bytes_read` bytes.
     """
 
     fingerprint: str
@@ -39,6 +40,7 @@ class Provenance:
     series: str | None = None
     step_source: str | None = None
     warnings: tuple[str, ...] = ()
+    contents: tuple[str | None, ...] = ()
     bytes_read: int = 0
     seconds_fetch: float = 0.0
     seconds_gram: float = 0.0
@@ -270,6 +272,7 @@ def _run_row(stamp: Mapping[str, Any], provenance: Provenance, settings: Setting
         "series": provenance.series,
         "step_source": provenance.step_source,
         "fingerprint": provenance.fingerprint,
+        "contents": list(provenance.contents) if any(provenance.contents) else None,
         "settings": settings.as_json(),
         "seconds_fetch": provenance.seconds_fetch,
         "seconds_gram": provenance.seconds_gram,

@@ -91,6 +91,11 @@ RUNS: Final = pa.schema(
         _column("weight_decay", _REAL, "weight decay from the run's parameters; null when not logged"),
         _column("metric_name", _TEXT, "evaluation metric used for lead_steps; null when none was found"),
         _column("fingerprint", _TEXT, "hash of the checkpoints' ids, sizes and digests"),
+        _column(
+            "contents",
+            _NAMES,
+            "digest of the bytes of each checkpoint, by which runs that share checkpoints are found; null where none is kept",
+        ),
         _column("settings_hash", _TEXT, "hash of every setting that changes a number"),
         _column("settings", _TEXT, "those settings, as JSON"),
         _column("error", _TEXT, "what went wrong, to which file, and what to do; null when nothing did"),
@@ -227,7 +232,7 @@ SCHEMAS: Final[Mapping[str, pa.Schema]] = {
 }
 
 
-ADDED_COLUMNS: Final[Mapping[str, frozenset[str]]] = {"runs": frozenset({"series", "step_source"})}
+ADDED_COLUMNS: Final[Mapping[str, frozenset[str]]] = {"runs": frozenset({"series", "step_source", "contents"})}
 """Columns that a store of this schema version may lack: they are null there until something is written."""
 
 

@@ -106,8 +106,18 @@ def digest_of_object(head: Mapping[str, object], part: int | None) -> Digest | N
         if value and (whole or (parts and part is not None)):
             expected = _decoded(value)
             return None if expected is None else Digest(algorithm, expected, None if whole else part)
+    return _md5_of(head, part)
+
+
+def content_of_object(head: Mapping[str, object], part: int | None) -> Digest | None:
+    """As :func:`digest_of_object`, but only a digest that no two contents share by chance, as a CRC of 32 bits may."""
+    digest = digest_of_object(head, part)
+    return digest if digest is not None and digest.algorithm != "crc32" else _md5_of(head, part)
+
+
+def _md5_of(head: Mapping[str, object], part: int | None) -> Digest | None:
     encrypted = head.get("ServerSideEncryption", "AES256") != "AES256" or "SSECustomerAlgorithm" in head
-    return None if encrypted else md5_of_etag(etag, part)
+    return None if encrypted else md5_of_etag(str(head.get("ETag", "")), part)
 
 
 def _decoded(value: str) -> bytes | None:

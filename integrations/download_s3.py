@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 from botocore.exceptions import ClientError
 
 from integrations.download import Answer, Wanted
-from integrations.download_digest import Digest, digest_of_object, is_of_parts
+from integrations.download_digest import Digest, content_of_object, digest_of_object, is_of_parts
 from integrations.download_http import REPLACED, broken_connections
 from integrations.download_streams import BLOCK
 from integrations.http_errors import kind_of_status
@@ -43,6 +43,8 @@ class S3File:
     """Bucket, key and owner, as boto3 takes them."""
     etag: str
     digest: Digest | None
+    content: Digest | None
+    """One that no two contents share; `digest` may be a checksum that is only good for telling damage."""
     in_ranges: bool = True
 
     @classmethod
@@ -61,8 +63,9 @@ class S3File:
             wanted.check_size(head["ContentLength"])
             part = _bytes_of_a_part(connection.s3, place, head) if is_of_parts(head["ETag"]) else None
         # Buckets of the class Express One Zone have tags that are no digests.
-        digest = None if bucket.endswith("--x-s3") else digest_of_object(head, part)
-        return cls(connection, wanted, place, head["ETag"], digest)
+        is_told = not bucket.endswith("--x-s3")
+        digest, content = (digest_of_object(head, part), content_of_object(head, part)) if is_told else (None, None)
+        return cls(connection, wanted, place, head["ETag"], digest, content)
 
     @contextmanager
     def open(self, start: int, stop: int, _etag: str | None) -> Iterator[Answer]:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -30,6 +30,7 @@ from integrations.tracker import (
     CheckpointListing,
     CheckpointRef,
     Criteria,
+    Listed,
     RetractReceipt,
     Selection,
     TrackedRun,
@@ -54,7 +55,7 @@ class FolderTracker:
 
     def examine(self, run: TrackedRun | None) -> Iterator[Finding]:
         """Whether the folder may be written to; see `Tracker.examine`."""
-        return iter(() if run is None else (folder_finding("write", _folder_of(run)),))
+        return iter(() if run is None else (folder_finding("write", _folder_written_of(run)),))
 
     def runs(self, selection: Selection) -> Iterator[TrackedRun]:
         """The runs in or below the folder `selection.container`, by path."""
@@ -84,6 +85,10 @@ class FolderTracker:
                 raise found.no_step().of_run(name)
             listing = choose([series_of(found, files)], series, name, found.left_out)
         return replace(listing, warnings=listing.warnings + folder_metrics(files.folder).warnings)
+
+    def contents(self, run: TrackedRun, checkpoints: Sequence[CheckpointRef]) -> tuple[str | None, ...]:  # noqa: ARG002 - the Protocol's
+        """None: file systems keep no digests, and to make them is to read everything."""
+        return (None,) * len(checkpoints)
 
     def fetch(self, run: TrackedRun, checkpoint: CheckpointRef, folder: Path) -> tuple[Path, ...]:  # noqa: ARG002 - the Protocol's; nothing is copied
         """The paths where the files lie; nothing is copied."""
@@ -131,7 +136,24 @@ class FolderTracker:
             params=run_params(folder),
             tags={},
             url=place.as_uri(),
+            listed=_listed(place),
         )
+
+
+def _listed(place: Path) -> Listed | None:
+    """Sizes and times of the run's files: all that a listing of its checkpoints goes by. None when one goes away."""
+    try:
+        stats = [(str(path), path.stat()) for path in _files_of(place)]
+        told = [(path, status.st_size, status.st_mtime_ns) for path, status in stats]
+        changed = max(mtime for _, _, mtime in told) / 1e9
+        return Listed.of(told, state_of_folder(place), datetime.fromtimestamp(changed, UTC))
+    except (OSError, ValueError):
+        return None
+
+
+def _files_of(place: Path) -> list[Path]:
+    """What the run at `place` consists of."""
+    return [place] if is_recording(place) else [place / path for path in run_files(place)]
 
 
 def require_told_by_folders(criteria: Criteria) -> None:
@@ -151,9 +173,8 @@ def require_told_by_folders(criteria: Criteria) -> None:
 
 def _is_written_since(place: Path, since: datetime) -> bool:
     """Whether the newest of the run's files is that new. One that has just gone is left to whoever reads the run."""
-    paths = [place] if is_recording(place) else [place / path for path in run_files(place)]
     try:
-        return any(path.stat().st_mtime >= since.timestamp() for path in paths)
+        return any(path.stat().st_mtime >= since.timestamp() for path in _files_of(place))
     except OSError:
         return True
 
@@ -161,6 +182,12 @@ def _is_written_since(place: Path, since: datetime) -> bool:
 def _metrics(run: TrackedRun) -> Mapping[str, MetricSeries]:
     place = _place_of(run)
     return recorded_series(place) if is_recording(place) else folder_metrics(place).series
+
+
+def _folder_written_of(run: TrackedRun) -> Path:
+    """The folder in which annotations of `run` are made."""
+    place = _place_of(run)
+    return place.parent if is_recording(place) else place
 
 
 def _place_of(run: TrackedRun) -> Path:

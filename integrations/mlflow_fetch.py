@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlflow.environment_variables import (
     MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR,
@@ -17,12 +18,17 @@ from mlflow.environment_variables import (
 from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
 from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
 
+from integrations.contents import content_of
 from integrations.download import Source, Wanted, download, place
-from integrations.download_server import server_file
+from integrations.download_digest import Digest
+from integrations.download_server import ServerFile, SignedFile, server_file
 from integrations.download_streams import Streams
 from integrations.mlflow_connection import ArtifactRoot, MlflowConnection
 from integrations.tracker import CheckpointRef
 from spectral_edge.errors import FetchInterruptedError, NotFoundError, TransientError
+
+if TYPE_CHECKING:
+    from integrations.download_s3 import S3File  # needs boto3, which not everybody has
 
 
 def fetch_checkpoint(
@@ -44,6 +50,39 @@ def fetch_checkpoint(
     except BaseException:  # also when the audit is being stopped
         shutil.rmtree(home, ignore_errors=True)
         raise
+
+
+def contents_kept(
+    connection: MlflowConnection, run_name: str, checkpoints: Sequence[CheckpointRef]
+) -> tuple[str | None, ...]:
+    """Digests of `checkpoints`, one request or two a file; see `Tracker.contents`."""
+    files = [(ref.location, Wanted(run_name, file.path, file.size)) for ref in checkpoints for file in ref.files]
+    ways = {place: _digester(connection, connection.artifacts(place)) for place in {place for place, _ in files}}
+
+    def kept(file: tuple[str, Wanted]) -> str | None:
+        way = ways[file[0]]
+        digest = None if way is None else streams.persist(lambda: way(file[1]))
+        return None if digest is None else digest.text
+
+    with connection.errors(run=run_name), _streams() as streams:
+        digests = iter(streams.run(kept, files))
+    return tuple(content_of(ref, [next(digests) for _ in ref.files]) for ref in checkpoints)
+
+
+def _digester(connection: MlflowConnection, root: ArtifactRoot) -> Callable[[Wanted], Digest | None] | None:
+    """What asks the store below `root` for its digest of a file's bytes; None where it keeps none."""
+    repository = root.repository
+    if isinstance(repository, HttpArtifactRepository):
+        return lambda file: _of_signed(server_file(connection, repository.artifact_uri, file))
+    find = _in_s3(connection, root)
+    return None if find is None else lambda file: find(file).content
+
+
+def _of_signed(file: ServerFile) -> Digest | None:
+    if isinstance(file, SignedFile):
+        with file.open(0, 1, None):  # the answer's head tells it
+            pass
+    return file.digest
 
 
 def _streams() -> Streams:
@@ -71,6 +110,11 @@ def _finder(connection: MlflowConnection, root: ArtifactRoot) -> Callable[[Wante
     repository = root.repository
     if isinstance(repository, HttpArtifactRepository):
         return partial(server_file, connection, repository.artifact_uri)
+    return _in_s3(connection, root)
+
+
+def _in_s3(connection: MlflowConnection, root: ArtifactRoot) -> Callable[[Wanted], S3File] | None:
+    repository = root.repository
     if type(repository) is S3ArtifactRepository:  # its subclasses find their credentials in other places
         from integrations.download_s3 import S3File  # noqa: PLC0415 - needs boto3, which not everybody has
 

@@ -11,10 +11,13 @@ from datetime import UTC, datetime
 from typing import Final
 
 from mlflow.entities import Experiment, Run, ViewType
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
+from integrations.mlflow_annotations import METRIC_PREFIX, state_of
 from integrations.mlflow_connection import MlflowConnection, every_page
 from integrations.mlflow_experiments import meant_experiments
-from integrations.tracker import AUDIT_OF, Criteria, RunState, Selection, TrackedRun
+from integrations.mlflow_tags import TAG_PREFIX
+from integrations.tracker import AUDIT_OF, AnnotationState, Criteria, Into, Listed, RunState, Selection, TrackedRun
 from spectral_edge.errors import NotFoundError, UsageError
 from spectral_edge.tables import RunKey
 
@@ -30,8 +33,10 @@ _EXPERIMENTS: Final = 1000
 """Searched at once. Each is a parameter of the server's SQL statement; the narrowest of its databases takes 2,100."""
 
 
-def selected_runs(connection: MlflowConnection, selection: Selection, kind: str) -> list[TrackedRun]:
+def selected_runs(connection: MlflowConnection, selection: Selection, kind: str, into: Into) -> list[TrackedRun]:
     """The active runs of the experiments that are meant: those named in their order, else by experiment and start.
+
+    Annotations are looked for where `into` says, as far as what was listed shows them.
 
     Raises:
         UsageError: MLflow refused the filter, or a run named is one that spectral-edge made.
@@ -40,16 +45,27 @@ def selected_runs(connection: MlflowConnection, selection: Selection, kind: str)
     experiments = {found.experiment_id: found for found in meant_experiments(connection, selection.container)}
     if selection.run_ids:
         runs = _passing(connection, _named(connection, experiments, selection), selection.criteria)
+        carriers = runs if into == "run" else []
     else:
         runs = _searched(connection, list(experiments), selection.criteria)
+        carriers = runs if into == "run" else _children(runs)
         runs = sorted((run for run in runs if AUDIT_OF not in run.data.tags), key=_by_start)
         runs = sorted(runs, key=lambda run: experiments[run.info.experiment_id].name)
-    tracked = [_tracked(connection, experiments[run.info.experiment_id], run, kind) for run in runs]
+    carrier_of = {run.data.tags.get(AUDIT_OF, run.info.run_id): run for run in carriers}
+    tracked = [
+        _tracked(connection, experiments[run.info.experiment_id], run, kind, carrier_of.get(run.info.run_id))
+        for run in runs
+    ]
     return [run for run in tracked if selection.criteria.admit(run.state, run.started_at, run.ended_at)]
 
 
 def _by_start(run: Run) -> tuple[int, str]:
     return run.info.start_time or 0, run.info.run_id
+
+
+def _children(runs: Sequence[Run]) -> list[Run]:
+    """The runs made for results; of several for one run the oldest comes last, so that it counts."""
+    return sorted((run for run in runs if AUDIT_OF in run.data.tags), key=_by_start, reverse=True)
 
 
 def _searched(connection: MlflowConnection, experiment_ids: Sequence[str], criteria: Criteria) -> list[Run]:
@@ -131,7 +147,9 @@ def _named(connection: MlflowConnection, experiments: Mapping[str, Experiment], 
     return runs
 
 
-def _tracked(connection: MlflowConnection, experiment: Experiment, run: Run, kind: str) -> TrackedRun:
+def _tracked(
+    connection: MlflowConnection, experiment: Experiment, run: Run, kind: str, carrier: Run | None
+) -> TrackedRun:
     return TrackedRun(
         key=RunKey(kind, experiment.name, run.info.run_id, run.info.run_name or run.info.run_id),
         state=_STATES.get(run.info.status, "unknown"),
@@ -140,7 +158,26 @@ def _tracked(connection: MlflowConnection, experiment: Experiment, run: Run, kin
         params=run.data.params,
         tags=run.data.tags,
         url=_url(connection, run),
+        listed=_listed(run, None if carrier is None else state_of(carrier)),
     )
+
+
+def _listed(run: Run, annotation: AnnotationState | None) -> Listed | None:
+    """What the page says of a run that has ended, but for our tags and metrics and the note, where we write too."""
+    if _STATES.get(run.info.status, "running") == "running" or run.info.end_time is None:
+        return None
+    data = run.data.to_proto()
+    metrics = [(it.key, str(it.value), it.step, it.timestamp) for it in data.metrics]
+    told = {
+        "status": run.info.status,
+        "ended": run.info.end_time,
+        "artifacts": run.info.artifact_uri,
+        "params": sorted(run.data.params.items()),
+        "tags": sorted(tag for tag in run.data.tags.items() if not tag[0].startswith((TAG_PREFIX, MLFLOW_RUN_NOTE))),
+        "metrics": sorted(it for it in metrics if not it[0].startswith(METRIC_PREFIX)),
+        "models": sorted((it.model_id, it.step) for it in run.outputs.model_outputs) if run.outputs else [],
+    }
+    return Listed.of(told, annotation)
 
 
 def _url(connection: MlflowConnection, run: Run) -> str:

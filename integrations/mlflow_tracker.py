@@ -5,7 +5,7 @@ Only `MlflowClient` is used: the fluent API changes the state and end time of th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace as fields_replaced
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from integrations.mlflow_child import ADVICE, child_of, take_back_children, writ
 from integrations.mlflow_connection import MlflowConnection
 from integrations.mlflow_examine import examine
 from integrations.mlflow_experiments import all_experiments
-from integrations.mlflow_fetch import fetch_checkpoint
+from integrations.mlflow_fetch import contents_kept, fetch_checkpoint
 from integrations.mlflow_retract import retract_run
 from integrations.mlflow_runs import selected_runs
 from integrations.tracker import (
@@ -81,12 +81,16 @@ class MlflowTracker:
 
     def runs(self, selection: Selection) -> Iterator[TrackedRun]:
         """The active runs of experiment `selection.container` (its name or id), by start time."""
-        return iter(selected_runs(self._connection, selection, self.kind))
+        return iter(selected_runs(self._connection, selection, self.kind, self._into))
 
     def checkpoints(self, run: TrackedRun, series: str | None = None) -> CheckpointListing:
         """One trajectory among the run's artifacts and its logged models: the longest, unless `series` names one."""
         with self._connection.errors(run=run.key.run_name):
             return list_checkpoints(self._connection, self._run(run), series)
+
+    def contents(self, run: TrackedRun, checkpoints: Sequence[CheckpointRef]) -> tuple[str | None, ...]:
+        """By the digests that S3 keeps, where this machine reaches it; see `Tracker.contents`."""
+        return contents_kept(self._connection, run.key.run_name, checkpoints)
 
     def fetch(self, run: TrackedRun, checkpoint: CheckpointRef, folder: Path) -> tuple[Path, ...]:
         """The checkpoint's files where they lie on this disk, or else copied below `folder`."""

@@ -6,7 +6,9 @@ annotations. What a tracker can do is declared in its :class:`Capabilities`; not
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -56,6 +58,7 @@ __all__ = [
     "Into",
     "Leftover",
     "Level",
+    "Listed",
     "MetricPoint",
     "MetricSeries",
     "OtherSeries",
@@ -86,8 +89,33 @@ class Capabilities:
 
 
 @dataclass(frozen=True)
+class Listed:
+    """What the listing of runs tells by itself, with no further request, of a run that may be passed over.
+
+    Attributes:
+        stamp: Changes with the run's state, end, parameters, metrics and outputs, and not with what we write.
+        annotation: What an earlier audit wrote, as far as the listing shows that; None when nothing, or not shown.
+        changed_at: When the run's files last changed, where a tracker knows no end of runs.
+    """
+
+    stamp: str
+    annotation: AnnotationState | None = None
+    changed_at: datetime | None = None
+
+    @classmethod
+    def of(cls, told: object, annotation: AnnotationState | None, changed_at: datetime | None = None) -> Listed:
+        """With a stamp of `told`, which is what JSON can hold, in an order of its own."""
+        text = json.dumps(told, sort_keys=True, default=str)
+        return cls(hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:32], annotation, changed_at)
+
+
+@dataclass(frozen=True)
 class TrackedRun:
-    """One run as its tracker describes it. `params` and `tags` are tracker text: untrusted."""
+    """One run as its tracker describes it. `params` and `tags` are tracker text: untrusted.
+
+    `listed` is None for a run whose checkpoints may become more without the listing of runs showing it: one that has
+    not ended.
+    """
 
     key: RunKey
     state: RunState
@@ -96,6 +124,7 @@ class TrackedRun:
     params: Mapping[str, str]
     tags: Mapping[str, str]
     url: str
+    listed: Listed | None = None
 
 
 @dataclass(frozen=True)
@@ -205,6 +234,17 @@ class Tracker(Protocol):
         Raises:
             NoStepError: There are checkpoints, and the step of none of them can be told.
             NotFoundError: There are checkpoints, and no series has such a name.
+        """
+        ...
+
+    def contents(self, run: TrackedRun, checkpoints: Sequence[CheckpointRef]) -> tuple[str | None, ...]:
+        """A digest of the content of each of `checkpoints`, as the store of its files keeps it; nothing is downloaded.
+
+        Equal digests mean equal bytes, whatever the run, its tracker and the step. None where the store keeps nothing
+        that could be relied on: sizes, times and checksums of 32 bits are not.
+
+        Raises:
+            NotFoundError, AccessDeniedError, TrackerUnavailableError: The store was to be asked.
         """
         ...
 

@@ -17,6 +17,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 import wandb
 
+from integrations.contents import contents_told
 from integrations.file_errors import file_errors
 from integrations.file_examine import folder_finding
 from integrations.finding import Finding
@@ -102,6 +103,10 @@ class WandbOfflineTracker:
                 raise found.no_step().of_run(name)
             left_out = (*log.damage, *left_out, *found.left_out, *missing_files(saved, log.saved))
             return choose([models, series_of(found, saved)], series, name, left_out)
+
+    def contents(self, run: TrackedRun, checkpoints: Sequence[CheckpointRef]) -> tuple[str | None, ...]:  # noqa: ARG002 - the Protocol's; the listing told them
+        """By the digests of W&B; see `Tracker.contents`."""
+        return contents_told(checkpoints)
 
     def fetch(self, run: TrackedRun, checkpoint: CheckpointRef, folder: Path) -> tuple[Path, ...]:
         """The paths where saved files lie; for files of an artifact, links below `folder` that have their names."""

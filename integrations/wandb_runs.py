@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -16,8 +17,10 @@ from typing import Any, Final
 
 from wandb.apis.public import Run
 
-from integrations.tracker import OUR_NAME, RunState, Selection, TrackedRun
+from integrations.tracker import OUR_NAME, AnnotationState, Into, Listed, RunState, Selection, TrackedRun
 from integrations.wandb_connection import WandbConnection
+from integrations.wandb_page import AUDIT_RUN
+from integrations.wandb_results import FINISHED, PREFIX, STARTED
 from integrations.wandb_values import params_of
 from spectral_edge.errors import NotFoundError, UsageError
 from spectral_edge.tables import RunKey
@@ -38,7 +41,7 @@ _PAGE: Final = 100
 """Runs asked for at once, each with its whole configuration and summary."""
 
 
-def selected_runs(connection: WandbConnection, selection: Selection, kind: str) -> list[TrackedRun]:
+def selected_runs(connection: WandbConnection, selection: Selection, kind: str, into: Into) -> list[TrackedRun]:
     """The runs of the projects that are meant: those named in their order, else by project and creation.
 
     Raises:
@@ -56,7 +59,7 @@ def selected_runs(connection: WandbConnection, selection: Selection, kind: str) 
             for run in _listed(connection, project, condition)
             if audited_by(run) is None
         ]
-    tracked = [tracked_run(project, run, kind) for project, run in found]
+    tracked = [replace(tracked_run(project, run, kind), listed=_listed_as(run, into)) for project, run in found]
     return [run for run in tracked if selection.criteria.admit(run.state, run.started_at, run.ended_at)]
 
 
@@ -81,6 +84,29 @@ def tracked_run(project: str, run: Run, kind: str) -> TrackedRun:
         tags=dict.fromkeys(run.tags or (), "true"),
         url=run.url,
     )
+
+
+def _listed_as(run: Run, into: Into) -> Listed | None:
+    """What the page says of a run that has ended, but for our keys, and for tags and notes, where we write as well."""
+    if _STATES.get(run.state, "running") == "running":
+        return None
+    summary = dict(run.summary_metrics or {})
+    told = {
+        "state": run.state,
+        "last sign of life": run.heartbeat_at,
+        "config": {key: value for key, value in run.rawconfig.items() if key != OUR_NAME},
+        "summary": {key: value for key, value in summary.items() if not key.startswith(PREFIX)},
+    }
+    return Listed.of(told, _annotation(summary, run.id, into))
+
+
+def _annotation(summary: Mapping[str, Any], run_id: str, into: Into) -> AnnotationState | None:
+    """What the marks on the run itself tell; they are there whether the rest is there too or in an audit run."""
+    started, finished, where = (summary.get(key) for key in (STARTED, FINISHED, AUDIT_RUN))
+    if not isinstance(started, str) or not isinstance(finished, str):
+        return None
+    is_ours = where is None or (where == run_id) == (into == "run")
+    return AnnotationState.of_marks(started, finished) if is_ours else None
 
 
 def _listed(connection: WandbConnection, project: str, condition: dict[str, Any]) -> list[Run]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import wandb
 
+from integrations.contents import contents_told
 from integrations.credentials import WandbAccess
 from integrations.finding import Finding
 from integrations.tracker import (
@@ -72,11 +73,15 @@ class WandbTracker:
 
     def runs(self, selection: Selection) -> Iterator[TrackedRun]:
         """The runs of `selection.container` (ENTITY/PROJECT, or a pattern on the project's name), by creation."""
-        return iter(selected_runs(self._connection, selection, self.kind))
+        return iter(selected_runs(self._connection, selection, self.kind, self._into))
 
     def checkpoints(self, run: TrackedRun, series: str | None = None) -> CheckpointListing:
         """One trajectory among the run's model artifacts and saved files: the longest, unless `series` names one."""
         return list_checkpoints(self._connection, self._manifests, self._run(run), series)
+
+    def contents(self, run: TrackedRun, checkpoints: Sequence[CheckpointRef]) -> tuple[str | None, ...]:  # noqa: ARG002 - the Protocol's; the listing told them
+        """By the digests of W&B; see `Tracker.contents`."""
+        return contents_told(checkpoints)
 
     def fetch(self, run: TrackedRun, checkpoint: CheckpointRef, folder: Path) -> tuple[Path, ...]:
         """The checkpoint's files below `folder`; what refers to a file of this machine becomes a link to it."""

@@ -7,8 +7,12 @@ flow ends Failed when a run failed, and its result is the :class:`AuditSummary` 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
-from typing import Any, cast
+from collections import deque
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from datetime import datetime
+from typing import Any, Final, cast
+from uuid import UUID
 
 from prefect import State, Task, flow, task
 from prefect.artifacts import create_table_artifact
@@ -21,7 +25,9 @@ from prefect.utilities.annotations import quote
 
 from integrations.tracker import TrackedRun
 from pipelines import progress
+from pipelines.budget import current
 from pipelines.decisions import Scope
+from pipelines.looking import LONG_AGO, Looks, by_debt, settled, waits_since
 from pipelines.one_run import Job, audit_one
 from pipelines.results import AuditSummary, RunResult
 from pipelines.settings import AuditSettings
@@ -29,8 +35,9 @@ from pipelines.sources import located
 from pipelines.spool import sweep
 from spectral_edge.errors import SpectralEdgeError, TerminalError, TransientError
 from spectral_edge.store import Store
+from spectral_edge.tables import RunKey
 
-ARTIFACT_KEY = "spectral-edge-audit"
+ARTIFACT_KEY: Final = "spectral-edge-audit"
 
 
 def _may_pass(_task: Task[..., Any], _task_run: TaskRun, state: State[Any]) -> bool:
@@ -64,6 +71,9 @@ def audit_run(job: Job, run: TrackedRun) -> RunResult | State[RunResult]:
 def audit_project(source: str, settings: AuditSettings) -> AuditSummary | State[AuditSummary]:
     """Audit the runs of `source`: `mlflow:EXPERIMENT`, `dir:PATH`, or `NAME:...` of a named tracker.
 
+    Runs of which the listing tells that nothing is new get no task. The others are worked off by how long they wait,
+    until the budget of `settings`, or the one they share with other audits, is spent.
+
     Returns:
         The results of all runs, by the tracker's order. Ends Failed, with the same result, when a run failed.
 
@@ -75,12 +85,51 @@ def audit_project(source: str, settings: AuditSettings) -> AuditSummary | State[
     settings = settings.of_source(source)
     sweep(settings.spool)
     job, runs = prepare(source, settings)
+    results = {run.key: result for run in runs if (result := settled(job.scope, run))}
+    for result in results.values():
+        if result.known:
+            progress.current().run_ended(result)
+    waiting = deque(by_debt(job.scope, (run for run in runs if run.key not in results)))
+    _work_off(job, waiting, results)
+    summary = AuditSummary(
+        source,
+        tuple(results[run.key] for run in runs if run.key in results),
+        left=len(waiting),
+        oldest_debt=min(filter(None, (waits_since(job.scope, run) for run in waiting)), default=None),
+    )
+    _show(summary)
+    return Failed(message=summary.line, data=summary) if summary.has_failures else summary
+
+
+def _work_off(job: Job, waiting: deque[TrackedRun], results: dict[RunKey, RunResult]) -> None:
+    """A task for each of `waiting`, in order, as long as the budget allows one more; those left stay in `waiting`."""
+    settings, display = job.scope.settings, progress.current()
+    budget, looks = current(settings), Looks(job.scope, job.store)
     runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=settings.workers)
-    with runner:
-        # `quote`: Prefect looks for futures inside of parameters, for 70 ms a run where the store knows 2,000 runs.
-        futures = {run.key.run_id: runner.submit(audit_run, {"job": quote(job), "run": quote(run)}) for run in runs}
-        results = _collect(runs, futures)
-    summary = AuditSummary(source, tuple(results[run.key.run_id] for run in runs))
+    with runner, closing(looks):
+        in_flight: dict[UUID, tuple[TrackedRun, PrefectFuture[Any]]] = {}
+        while True:
+            while waiting and len(in_flight) < settings.workers and budget.allows(len(in_flight)):
+                run = waiting.popleft()
+                # `quote`: Prefect looks for futures inside of parameters, 70 ms a run where the store knows 2,000.
+                task_ = runner.submit(audit_run, {"job": quote(job), "run": quote(run)})
+                in_flight[task_.task_run_id] = run, task_
+            if not in_flight:
+                return
+            run, future = in_flight.pop(_first_done([future for _, future in in_flight.values()]))
+            future.wait()  # takes over the final state; without it Prefect asks the server, which knows no results
+            results[run.key] = result = _result(run, future.state)
+            budget.spend(result)
+            looks.add(run, result)
+            display.run_ended(result)
+
+
+def _first_done(futures: list[PrefectFuture[Any]]) -> UUID:
+    return next(as_completed(futures)).task_run_id
+
+
+def _show(summary: AuditSummary) -> None:
+    """The runs that something is to be said of, as a table on Prefect's page of the flow run."""
     create_table_artifact(
         table=[
             {"project": run.project, "run": run.run_name, "outcome": run.outcome, "says": run.line}
@@ -89,7 +138,6 @@ def audit_project(source: str, settings: AuditSettings) -> AuditSummary | State[
         key=ARTIFACT_KEY,
         description=summary.line,
     )
-    return Failed(message=summary.line, data=summary) if summary.has_failures else summary
 
 
 def prepare(source: str, settings: AuditSettings) -> tuple[Job, list[TrackedRun]]:
@@ -104,6 +152,23 @@ def prepare(source: str, settings: AuditSettings) -> tuple[Job, list[TrackedRun]
     return Job(scope, store, device, settings.tracker_name(source)), list(tracker.runs(selection))
 
 
+def by_oldest_debt(sources: Sequence[str], settings: AuditSettings) -> list[str]:
+    """`sources` by how long a run of theirs waits; so none is kept waiting for ever by others that use up the budget.
+
+    Those without a run that waits come last, and so do those whose runs cannot be listed.
+    """
+
+    def order(source: str) -> tuple[bool, datetime]:
+        with suppress(SpectralEdgeError):
+            job, runs = prepare(source, settings)
+            waiting = by_debt(job.scope, (run for run in runs if settled(job.scope, run) is None))
+            if waiting:
+                return False, waits_since(job.scope, waiting[0]) or LONG_AGO
+        return True, LONG_AGO
+
+    return sorted(sources, key=order)
+
+
 def run_audit(source: str, settings: AuditSettings) -> AuditSummary:
     """Run the flow and return its summary, whether or not runs failed.
 
@@ -115,17 +180,6 @@ def run_audit(source: str, settings: AuditSettings) -> AuditSummary:
     if isinstance(outcome, BaseException):
         raise outcome
     return cast("AuditSummary", outcome)
-
-
-def _collect(runs: list[TrackedRun], futures: Mapping[str, PrefectFuture[Any]]) -> dict[str, RunResult]:
-    run_of = {futures[run.key.run_id].task_run_id: run for run in runs}
-    results: dict[str, RunResult] = {}
-    for future in as_completed(list(futures.values())):
-        run = run_of[future.task_run_id]
-        future.wait()  # takes over the final state; without it Prefect asks the server, which knows no results
-        results[run.key.run_id] = _result(run, future.state)
-        progress.current().run_ended(results[run.key.run_id])
-    return results
 
 
 def _result(run: TrackedRun, state: State[Any]) -> RunResult:

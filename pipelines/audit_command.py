@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import typer
 
 from pipelines import progress
+from pipelines.budget import sharing
 from pipelines.prefect_server import PrefectServer, set_environment_defaults
 from pipelines.settings import AuditSettings
 from pipelines.sources import located
@@ -36,10 +37,13 @@ def audit_sources(sources: Sequence[str], settings: AuditSettings, *, as_json: b
     server.start()
     _require_known(sources, settings)
     with progress.showing() as display:
-        from pipelines.audit import run_audit  # noqa: PLC0415 - Prefect takes its settings when it is imported
+        from pipelines.audit import by_oldest_debt, run_audit  # noqa: PLC0415 - Prefect takes its settings when it is imported
 
         server.wait(display.say)
-        return _tell(sources, lambda source: run_audit(source, settings), as_json=as_json)
+        with sharing(settings) as budget:
+            # What a source cannot be listed for is told when its turn comes.
+            ordered = by_oldest_debt(sources, settings) if budget.is_limited and len(sources) > 1 else sources
+            return _tell(ordered, lambda source: run_audit(source, settings), as_json=as_json)
 
 
 def forecast_sources(sources: Sequence[str], settings: AuditSettings, *, as_json: bool) -> int:

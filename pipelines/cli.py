@@ -97,6 +97,12 @@ def audit(  # noqa: PLR0913, PLR0917 - one parameter a flag; typer fills them by
     max_disk: MaxDiskOption = None,
     workers: Annotated[int | None, typer.Option(help="Runs audited at once. Default: 1.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Audit again what the store holds already.")] = False,
+    recheck: Annotated[
+        bool, typer.Option("--recheck", help="Look at every run, also where nothing seems new.")
+    ] = False,
+    max_bytes: Annotated[str | None, typer.Option(help="Start no run after so much was read, such as 500GB.")] = None,
+    max_minutes: Annotated[float | None, typer.Option(help="Start no run after so many minutes.")] = None,
+    max_runs: Annotated[int | None, typer.Option(help="Audit no more runs than these.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done, and its cost.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -125,6 +131,10 @@ def audit(  # noqa: PLR0913, PLR0917 - one parameter a flag; typer fills them by
         max_disk=max_disk,
         workers=workers,
         force=force or None,
+        recheck=recheck or None,
+        max_bytes=max_bytes,
+        max_minutes=max_minutes,
+        max_runs=max_runs,
     )
     from pipelines.audit_command import audit_sources, forecast_sources  # noqa: PLC0415 - see above
 

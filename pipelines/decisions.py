@@ -11,9 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from integrations.tracker import CheckpointListing, CheckpointRef, TrackedRun, Tracker
+from integrations.tracker import AnnotationState, CheckpointListing, CheckpointRef, TrackedRun, Tracker
 from pipelines.settings import AuditSettings
+from pipelines.shared import shared_beginning
 from spectral_edge.errors import CheckpointFormatError, NoStepError
+from spectral_edge.looks import Look, read_looks
 from spectral_edge.resuming import lags_of, stored_trajectory
 from spectral_edge.settings import Settings, same_pass
 from spectral_edge.store import AuditState, Store
@@ -33,11 +35,13 @@ class Scope:
     analysis: Settings
     store: Store | None
     audits: Mapping[RunIdentity, AuditState]
+    looks: Mapping[RunIdentity, Look]
 
     @classmethod
     def of(cls, tracker: Tracker, settings: AuditSettings, store: Store | None) -> Scope:
         """Reads what `store` holds; None is an empty store."""
-        return cls(tracker, settings, settings.analysis(), store, store.audits() if store else {})
+        audits, looks = (store.audits(), read_looks(store)) if store else ({}, {})
+        return cls(tracker, settings, settings.analysis(), store, audits, looks)
 
     def stored(self, run: TrackedRun, fingerprint: str) -> AuditState | None:
         """The store's audit of the same checkpoints under the same settings, unless it is to be done again."""
@@ -60,6 +64,9 @@ class Decision:
         fingerprint: Identifies them.
         known_error: The error that the store holds: the run failed, or some of its groups end early.
         known: What the store's band says of the run's first checkpoints; set for `extend` and `reanalyse`.
+        known_of: The name of the other run with the same first checkpoints that it was measured in; None where it was
+            this one.
+        contents: Digests of the bytes of the checkpoints, None where none is known; set where any is to be measured.
         enough_lags: Set for an `audit` that would not have to read what the store knows, were it asked for no more
             than these lags.
     """
@@ -69,6 +76,8 @@ class Decision:
     fingerprint: str
     known_error: str | None = None
     known: Trajectory | None = None
+    known_of: str | None = None
+    contents: tuple[str | None, ...] = ()
     enough_lags: int | None = None
 
     @property
@@ -112,41 +121,54 @@ def decide(scope: Scope, run: TrackedRun) -> Decision:
         return _to_measure(scope, run, Decision("audit", listing, digest))
     if stored.status == "failed":
         return Decision("report_known_error", listing, digest, known_error=stored.error)
-    is_current = stored.state == run.state and _is_annotated(scope, run, digest)
+    is_current = stored.state == run.state and (
+        scope.settings.annotate == "none" or is_annotation_of(stored, scope.tracker.annotation_state(run))
+    )
     known_error = stored.error and f"run {run.key.run_name}: {stored.error}"
     return Decision("nothing" if is_current else "update", listing, digest, known_error)
 
 
 def _to_measure(scope: Scope, run: TrackedRun, whole: Decision) -> Decision:
     """`whole`, or what is left of it where the store's band holds some or all of it."""
-    known, asked = _known(scope, run, whole.listing.checkpoints), scope.analysis.lags
+    refs, asked = whole.listing.checkpoints, scope.analysis.lags
+    known, contents = _known(scope, run, refs)
+    contents += scope.tracker.contents(run, refs[len(contents) :])
+    whole, known_of = replace(whole, contents=contents), None
+    if known is None and scope.store is not None and not scope.settings.force:
+        shared = shared_beginning(scope.store, scope.analysis, refs, contents)
+        if shared is not None:
+            known, known_of = shared.trajectory, shared.of.run_name
     if known is None:
         return whole
     if lags_of(known) < asked:
         return replace(whole, enough_lags=lags_of(known)) if lags_of(known) >= scope.analysis.window else whole
     if len(known.steps) == len(whole.listing.checkpoints):
-        return replace(whole, action="reanalyse", known=known)
+        return replace(whole, action="reanalyse", known=known, known_of=known_of)
     if len(known.steps) <= lags_of(known) + 1:
         return whole  # the new checkpoints are compared with all that came before: nothing would be saved
-    return replace(whole, action="extend", known=known)
+    return replace(whole, action="extend", known=known, known_of=known_of)
 
 
-def _known(scope: Scope, run: TrackedRun, refs: Sequence[CheckpointRef]) -> Trajectory | None:
-    """What the store's band says of the first of `refs`, or of all; None where it says nothing of use.
+def _known(
+    scope: Scope, run: TrackedRun, refs: Sequence[CheckpointRef]
+) -> tuple[Trajectory | None, tuple[str | None, ...]]:
+    """What the store's band says of the first of `refs`, or of all, with their digests; nothing where of no use.
 
     A run that has grown is read whole when it was done in part before: the groups that had ended have no band any more.
     """
     state = None if scope.settings.force else scope.audits.get(identity(run))
     if state is None or scope.store is None or not state.checkpoints or not same_pass(state.settings, scope.analysis):
-        return None
+        return None, ()
     before = refs[: state.checkpoints]
     usable = ("ok", "partial") if len(before) == len(refs) else ("ok",)
     if state.status not in usable or state.fingerprint != fingerprint(before):
-        return None
+        return None, ()
     tables = scope.store.read_run(run.key)
     if tables is None or tables.audit_id != state.audit_id:
-        return None  # another process has written it since
-    return stored_trajectory(tables, [ref.step for ref in before], [ref.name for ref in before], scope.analysis.lags)
+        return None, ()  # another process has written it since
+    names = [ref.name for ref in before]
+    known = stored_trajectory(tables, [ref.step for ref in before], names, scope.analysis.lags)
+    return known, tuple(tables.summary["contents"] or ())
 
 
 def identity(run: TrackedRun) -> RunIdentity:
@@ -164,12 +186,7 @@ NO_FINGERPRINT: Final = fingerprint(())
 """Stored for a run whose checkpoints cannot be listed."""
 
 
-def _is_annotated(scope: Scope, run: TrackedRun, digest: str) -> bool:
-    if scope.settings.annotate == "none":
-        return True
-    state = scope.tracker.annotation_state(run)
-    return (
-        state is not None
-        and state.complete
-        and (state.fingerprint, state.settings_hash) == (digest, scope.analysis.hash)
-    )
+def is_annotation_of(audit: AuditState, state: AnnotationState | None) -> bool:
+    """Whether a run is annotated with `audit`, completely."""
+    told = state is not None and state.complete and (state.fingerprint, state.settings_hash)
+    return told == (audit.fingerprint, audit.settings_hash)

@@ -23,7 +23,7 @@ from spectral_edge.errors import (
 )
 from spectral_edge.series import TrainingRecord
 from spectral_edge.store import Store
-from spectral_edge.tables import RUNS, RunTables
+from spectral_edge.tables import RUNS, RunTables, audit_id
 
 
 @dataclass(frozen=True)
@@ -59,18 +59,17 @@ def audit_one(job: Job, run: TrackedRun) -> RunResult:
         step_source=listing.step_source,
         warnings=listing.warnings,
         project=run.key.project,
+        audit_id=audit_id(decision.fingerprint, job.scope.analysis.hash),
     )
     if decision.action == "report_no_checkpoints":
-        return replace(result, outcome="no_checkpoints")
+        return replace(result, outcome="no_checkpoints", audit_id=None)
     if decision.action == "report_known_error":
-        return replace(result, outcome="failed", error=decision.known_error, known=True)
+        return result.failed_as_before(decision.known_error)
     if decision.action in {"audit", "extend", "reanalyse"}:
         return _audit(job, run, decision, result)
     if decision.action == "update":
         return _update(job, run, result)
-    return (
-        replace(result, outcome="partial", error=decision.known_error, known=True) if decision.known_error else result
-    )
+    return result.partial_as_before(decision.known_error) if decision.known_error else result
 
 
 def _audit(job: Job, run: TrackedRun, decision: Decision, result: RunResult) -> RunResult:
@@ -85,7 +84,8 @@ def _audit(job: Job, run: TrackedRun, decision: Decision, result: RunResult) -> 
         raise
     job.store.write_run(tables)
     new = decision.new_checkpoints if measured.how == "extended" else 0
-    done = _write_back(job, run, replace(result, outcome=measured.how, new_checkpoints=new))
+    known_of = decision.known_of if measured.how != "audited" else None
+    done = _write_back(job, run, replace(result, outcome=measured.how, new_checkpoints=new, known_of=known_of))
     return replace(done, bytes_fetched=costs.bytes_fetched, bytes_read=costs.bytes_read)
 
 
@@ -152,6 +152,7 @@ def _provenance(job: Job, run: TrackedRun, decision: Decision, costs: Costs) -> 
         step_source=decision.listing.step_source,
         sketch_size=decision.listing.sketch_size,
         warnings=decision.listing.warnings,
+        contents=decision.contents,
         bytes_read=costs.bytes_read,
         seconds_fetch=costs.seconds_fetch,
         seconds_gram=costs.seconds_gram,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pipelines.wording import count_text, size_text
+from pipelines.wording import age_text, count_text, size_text
 from spectral_edge.errors import SpectralEdgeError
 from spectral_edge.tables import RunKey
 
@@ -25,6 +26,7 @@ class RunResult:
         series: The series of checkpoints that was followed, of those that the run offers.
         step_source: How the training steps of its checkpoints were found.
         new_checkpoints: Those by which the audit in the store was extended.
+        known_of: The run in which the other checkpoints had been measured, where that was another one.
         regime: Regime of group total in the last full window, where the run was audited.
         bytes_fetched: Bytes copied to this machine's disk.
         bytes_read: Bytes of checkpoints read.
@@ -33,6 +35,7 @@ class RunResult:
         known: Whether that error was in the store already: the checkpoints are the same, so they were not read again.
         traceback: Set when the error is not one of ours: a defect to report.
         project: The run's experiment, or the folder around it.
+        audit_id: The audit in the store that all is as it says; None where something is left to do.
     """
 
     run_name: str
@@ -42,6 +45,7 @@ class RunResult:
     series: str | None = None
     step_source: str | None = None
     new_checkpoints: int = 0
+    known_of: str | None = None
     regime: str | None = None
     transitions: int = 0
     bytes_fetched: int = 0
@@ -52,12 +56,21 @@ class RunResult:
     warnings: tuple[str, ...] = ()
     traceback: str | None = None
     project: str = ""
+    audit_id: str | None = None
 
     @classmethod
     def failure(cls, key: RunKey, error: SpectralEdgeError, *, checkpoints: int = 0) -> RunResult:
         """The result of a run that ended with one of our errors."""
         told = str(error.of_run(key.run_name))
         return cls(key.run_name, key.run_id, "failed", checkpoints=checkpoints, error=told, project=key.project)
+
+    def failed_as_before(self, error: str | None) -> RunResult:
+        """This, of a run whose error is in the store already."""
+        return replace(self, outcome="failed", error=error, known=True)
+
+    def partial_as_before(self, error: str) -> RunResult:
+        """This, of a run that the store holds a part of, and why."""
+        return replace(self, outcome="partial", error=error, known=True)
 
     @property
     def is_failure(self) -> bool:
@@ -77,16 +90,32 @@ class RunResult:
     @property
     def _done(self) -> str:
         if self.outcome == "extended":
-            return f"extended by {count_text(self.new_checkpoints, 'new checkpoint')}"
-        return "re-analysed from the store" if self.outcome == "reanalysed" else self.outcome
+            new = count_text(self.new_checkpoints, "new checkpoint")
+            return (
+                f"audited: {new} beyond those that {self.known_of} has too" if self.known_of else f"extended by {new}"
+            )
+        if self.outcome == "reanalysed":
+            return (
+                f"analysed from {self.known_of}, which has the same checkpoints"
+                if self.known_of
+                else "re-analysed from the store"
+            )
+        return self.outcome
 
 
 @dataclass(frozen=True)
 class AuditSummary:
-    """The results of all runs of one source."""
+    """The results of all runs of one source.
+
+    Attributes:
+        left: Runs that were not looked at because the budget was spent.
+        oldest_debt: Since when the first of them waits.
+    """
 
     source: str
     runs: tuple[RunResult, ...]
+    left: int = 0
+    oldest_debt: datetime | None = None
 
     @property
     def has_failures(self) -> bool:
@@ -111,14 +140,24 @@ class AuditSummary:
         rest = [_counted(known, "still failing"), self._counted("no_checkpoints", "without checkpoints")]
         parts = [", ".join(filter(None, news)) or "nothing new", *filter(None, rest)]
         cost = f"{size_text(fetched)} fetched, {count_text(writes, 'write')}"
-        return f"{count_text(len(self.runs), 'run')}, {', '.join(parts)}: {cost}."
+        return f"{count_text(len(self.runs), 'run')}, {', '.join(parts)}: {cost}.{self._later}"
+
+    @property
+    def _later(self) -> str:
+        if not self.left:
+            return ""
+        waits = self.oldest_debt and f", oldest debt {age_text(datetime.now(UTC) - self.oldest_debt)}"
+        are_left = f"{count_text(self.left, 'run')} {'is' if self.left == 1 else 'are'} left for the next audit"
+        return f" The budget is spent: {are_left}{waits or ''}."
 
     def _counted(self, outcome: Outcome, words: str) -> str:
         return _counted(sum(run.outcome == outcome for run in self.runs), words)
 
     def as_json(self) -> dict[str, Any]:
         """For `--json`."""
-        return {"source": self.source, "runs": [asdict(run) for run in self.runs]}
+        oldest = self.oldest_debt and self.oldest_debt.isoformat()
+        runs = [asdict(run) for run in self.runs]
+        return {"source": self.source, "runs": runs, "left": self.left, "oldest_debt": oldest}
 
 
 def _counted(number: int, words: str) -> str:

@@ -80,6 +80,10 @@ class AuditSettings(BaseSettings):
         None, min_length=1, description="the address of an MLflow server or database"
     )
     force: bool = Field(False, description="true or false")
+    recheck: bool = Field(False, description="true or false")
+    max_bytes: ByteSize | None = Field(None, gt=0, description="a size such as 500GB or 2TiB")
+    max_minutes: float | None = Field(None, gt=0, description="a number of minutes")
+    max_runs: int | None = Field(None, gt=0, description="a whole number of runs, at least 1")
     sources: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="sources that commands take where none is given, separated by commas, or a list in JSON"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 from pydantic import ByteSize
@@ -23,6 +24,11 @@ def minutes_text(seconds: float) -> str:
     if minutes < 1:
         return "under a minute"
     return f"{minutes:.0f} minutes" if minutes < 90 else f"{minutes / 60:.1f} hours"
+
+
+def age_text(age: timedelta) -> str:
+    """How long ago: `12 minutes`, `3.5 hours`, `3 days`."""
+    return f"{age.days} days" if age.days > 1 else minutes_text(age.total_seconds())
 
 
 def count_text(number: int, noun: str) -> str:

@@ -32,9 +32,9 @@ class Provenance:
     """Where a run's checkpoints came from and what bringing them cost.
 
     `fingerprint` is the hash of the checkpoints' ids, sizes and digests; `series` names them among what the run offers,
-    `step_source` says how their training steps were found; times are seconds, `bytes_read` bytes. `sketch_size` is the
-    smallest sketch that the numbers are estimated from, None when they are exact. `tracker_name` is what its user calls
-    the tracker.
+    `step_source` says how their training steps were found; `contents` has a digest of the bytes of each, where one is
+    known; times are seconds, `bytes_read` bytes. `sketch_size` is the smallest sketch that the numbers are estimated
+    from, None when they are exact. `tracker_name` is what its user calls the tracker.
     """
 
     fingerprint: str
@@ -44,6 +44,7 @@ class Provenance:
     step_source: str | None = None
     sketch_size: int | None = None
     warnings: tuple[str, ...] = ()
+    contents: tuple[str | None, ...] = ()
     bytes_read: int = 0
     seconds_fetch: float = 0.0
     seconds_gram: float = 0.0
@@ -306,6 +307,7 @@ def _run_row(stamp: Mapping[str, Any], provenance: Provenance, settings: Setting
         "step_source": provenance.step_source,
         "sketch_size": provenance.sketch_size,
         "fingerprint": provenance.fingerprint,
+        "contents": list(provenance.contents) if any(provenance.contents) else None,
         "settings": settings.as_json(),
         "seconds_fetch": provenance.seconds_fetch,
         "seconds_gram": provenance.seconds_gram,

@@ -64,6 +64,22 @@ def stored_trajectory(
     )
 
 
+def beginning(known: Trajectory, steps: Sequence[int], names: Sequence[str]) -> Trajectory | None:
+    """The trajectory of a run whose checkpoints are the first ones of another, `known`, by the run's own steps.
+
+    Args:
+        known: What was measured of the other run; no group of it ends early.
+        steps: Training steps that the run gives those checkpoints, at least three.
+        names: What messages call them there.
+
+    Returns:
+        None where all of them hold the same weights: such a run is refused when it is read.
+    """
+    bands = {group: band.first(len(steps) - 1) for group, band in known.bands.items()}
+    identical = tuple(identical_checkpoints(bands, names))
+    return None if len(identical) == len(steps) - 1 else Trajectory(tuple(steps), bands, warnings=identical)
+
+
 def lags_of(trajectory: Trajectory) -> int:
     """L, the largest lag of the bands of `trajectory`."""
     return next(iter(trajectory.bands.values())).lags

@@ -56,6 +56,8 @@ class AuditState:
     state: str
     checkpoints: int | None
     settings: str | None
+    series: str | None = None
+    step_source: str | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -167,6 +169,15 @@ class Store:
         columns = ("tracker", "project", "run_id", *(field.name for field in fields(AuditState)))
         rows = delta.scan(self._table("runs"), "runs", columns=columns).to_pylist()
         return {(row.pop("tracker"), row.pop("project"), row.pop("run_id")): AuditState(**row) for row in rows}
+
+    def audits_of_content(self, first: str) -> list[tuple[RunKey, tuple[str | None, ...]]]:
+        """Audits `ok` of runs whose first checkpoint has the digest `first` in column `contents`, and that column."""
+        table = self._table("runs")
+        if "contents" not in {field.name for field in table.schema().fields}:
+            return []
+        columns = ("tracker", "project", "run_id", "run_name", "contents")
+        rows = delta.scan(table, "runs", f"status = 'ok' AND contents[1] = {delta.quoted(first)}", columns).to_pylist()
+        return [(RunKey(**row), tuple(contents)) for row in rows if (contents := row.pop("contents"))]
 
     def runs_table(self) -> pa.Table:
         """Table `runs`, sorted by tracker, project and run_id."""

@@ -119,6 +119,11 @@ RUNS: Final = pa.schema(
         _column("metric_before", _REAL, "mean of the metric at the checkpoints before metric_onset", "metric units"),
         _column("metric_after", _REAL, "its mean from metric_onset on", "metric units"),
         _column("fingerprint", _TEXT, "hash of the checkpoints' ids, sizes and digests"),
+        _column(
+            "contents",
+            _NAMES,
+            "digest of the bytes of each checkpoint, by which runs that share checkpoints are found; null where none is kept",
+        ),
         _column("settings_hash", _TEXT, "hash of every setting that changes a number"),
         _column("settings", _TEXT, "those settings, as JSON"),
         _column("error", _TEXT, "what went wrong, to which file, and what to do; null when nothing did"),
@@ -282,6 +287,7 @@ SCHEMAS: Final[Mapping[str, pa.Schema]] = {
 ADDED_COLUMNS: Final[Mapping[str, frozenset[str]]] = {
     "runs": frozenset(
         {
+            "contents",
             "series",
             "sketch_size",
             "step_source",

@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from pipelines import store_cli
 from pipelines.cli_options import (
     Device,
     Direction,
@@ -38,8 +39,7 @@ from pipelines.cli_options import (
 from pipelines.named_trackers import places
 from pipelines.settings import load_settings, sources_of
 from pipelines.terminal import exit_code, print_error
-from spectral_edge.errors import SpectralEdgeError, UsageError
-from spectral_edge.questions import QUESTIONS
+from spectral_edge.errors import SpectralEdgeError
 
 app = typer.Typer(
     name="spectral-edge",
@@ -50,9 +50,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-TABLES = "Over tables runs, gaps, transitions, inner_products. Or the name of a question:"
 
 
 def _print_version(wanted: bool) -> None:
@@ -142,21 +139,7 @@ def audit(  # noqa: PLR0913, PLR0917 - one parameter a flag; typer fills them by
     raise typer.Exit(work(sources_of(sources, settings), settings, as_json=as_json))
 
 
-@app.command(
-    epilog='Example: spectral-edge query "select run_name, step, regime from gaps where \\"group\\" = \'total\'"'
-)
-def query(
-    sql: Annotated[str, typer.Argument(metavar="SQL", help=f"{TABLES} {', '.join(QUESTIONS)}.")],
-    store: StoreOption = None,
-    as_json: JsonOption = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV on stdout.")] = False,
-) -> None:
-    """Answer one SQL query over the store. Nothing can be changed by it."""
-    if as_json and as_csv:
-        raise UsageError("use one of --json and --csv, not both.")
-    from pipelines.store_commands import print_query  # noqa: PLC0415 - see above
-
-    print_query(load_settings(store=store).store, sql, "json" if as_json else "csv" if as_csv else "table")
+store_cli.add_query(app)
 
 
 @app.command(epilog="Example: spectral-edge runs --store s3://bucket/audits")
@@ -314,6 +297,9 @@ def doctor(
 
     settings = load_settings(store=store, tracking_uri=tracking_uri)
     raise typer.Exit(examine(sources or [], settings, as_json=as_json))
+
+
+store_cli.add_upkeep(app)
 
 
 def main() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import random
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any, Final, TypeVar
 from urllib.parse import unquote
 
@@ -27,8 +30,7 @@ _CONFIGURATION: Final[Mapping[str, str | None]] = {"delta.checkpointInterval": "
 
 _VERSION: Final = re.compile(r"schema version (\d+)")
 _COMMIT_TRIES: Final = 10
-_FILE_BYTES: Final = 32 * 2**20  # what one change to a compacted file has to write again, at most
-_WRITER: Final = WriterProperties(max_row_group_size=16_384, compression="ZSTD")  # small groups: statistics find a run
+WRITER: Final = WriterProperties(max_row_group_size=8_192, compression="ZSTD")  # small groups: statistics find a run
 _Result = TypeVar("_Result")
 
 
@@ -57,8 +59,8 @@ def table_exists(location: StoreLocation, table: str) -> bool:
         return DeltaTable.is_deltatable(location.table_uri(table), location.storage_options())
 
 
-def open_table(location: StoreLocation, table: str) -> DeltaTable:
-    """The latest state of `table`.
+def open_table(location: StoreLocation, table: str, moment: dt.datetime | None = None) -> DeltaTable:
+    """The latest state of `table`, or that of an earlier `moment`, by the times of the files in its log.
 
     Raises:
         StoreVersionError: A newer spectral-edge wrote it.
@@ -67,6 +69,8 @@ def open_table(location: StoreLocation, table: str) -> DeltaTable:
     uri = location.table_uri(table)
     with store_errors(uri):
         delta = DeltaTable(uri, storage_options=location.storage_options())
+        if moment is not None:
+            delta.load_as_version(moment)
         description = delta.metadata().description or ""
     told = _VERSION.search(description)
     if told is None:
@@ -85,10 +89,17 @@ def open_table(location: StoreLocation, table: str) -> DeltaTable:
     return delta
 
 
-def older_than(location: StoreLocation) -> frozenset[str]:
-    """Those of ADDED_TABLES that came in a later version than the last that wrote into this store."""
-    lacking = _lacking(open_table(location, "runs"), "runs")
-    return frozenset(name for name, column in ADDED_TABLES.items() if column in lacking)
+def older_than(location: StoreLocation, moment: dt.datetime | None = None) -> frozenset[str]:
+    """Those of ADDED_TABLES that came in a later version than the last that wrote into this store (until `moment`)."""
+    without = lacking(open_table(location, "runs", moment), "runs")
+    return frozenset(name for name, column in ADDED_TABLES.items() if column in without)
+
+
+def began(location: StoreLocation, table: str) -> dt.datetime:
+    """When the oldest commit was made that the log of `table` still has."""
+    with store_errors(location.table_uri(table)):
+        history = open_table(location, table).history()
+    return dt.datetime.fromtimestamp(min(commit["timestamp"] for commit in history) / 1000, dt.UTC)
 
 
 def commit(location: StoreLocation, table: str, change: Callable[[DeltaTable], _Result]) -> _Result:
@@ -119,12 +130,12 @@ def replace(location: StoreLocation, table: str, predicate: str, rows: pa.Table)
                 latest,
                 rows,
                 mode="overwrite",
-                schema_mode="merge" if _lacking(latest, table) else None,
+                schema_mode="merge" if lacking(latest, table) else None,
                 predicate=predicate,
-                writer_properties=_WRITER,
+                writer_properties=WRITER,
             )
         else:
-            latest.delete(predicate, writer_properties=_WRITER)
+            latest.delete(predicate, writer_properties=WRITER)
 
     commit(location, table, change)
 
@@ -135,20 +146,10 @@ def delete(location: StoreLocation, table: str, predicate: str, told: str) -> se
     def change(latest: DeltaTable) -> set[str]:
         values = {value for (value,) in distinct(latest, table, (told,), predicate)}
         if values:
-            latest.delete(predicate, writer_properties=_WRITER)
+            latest.delete(predicate, writer_properties=WRITER)
         return values
 
     return commit(location, table, change)
-
-
-def compact(location: StoreLocation, table: str) -> None:
-    """Merge small files, and delete files that have belonged to no version for a week, deltalake's safe limit."""
-
-    def merge(latest: DeltaTable) -> None:
-        latest.optimize.compact(target_size=_FILE_BYTES, writer_properties=_WRITER)
-        latest.vacuum(dry_run=False, full=True)
-
-    commit(location, table, merge)
 
 
 def scan(delta: DeltaTable, table: str, predicate: str | None = None, columns: Sequence[str] = ()) -> pa.Table:
@@ -158,7 +159,7 @@ def scan(delta: DeltaTable, table: str, predicate: str | None = None, columns: S
     """
     names = list(columns) or SCHEMAS[table].names
     schema = pa.schema([SCHEMAS[table].field(name) for name in names])
-    missing = _lacking(delta, table)
+    missing = lacking(delta, table)
     wanted = ", ".join(f'NULL AS "{name}"' if name in missing else f'"{name}"' for name in names)
     sql = f"SELECT {wanted} FROM {table}" + (f" WHERE {predicate}" if predicate else "")  # noqa: S608 - values are quoted
     with store_errors(delta.table_uri):
@@ -178,27 +179,70 @@ def empty_dataset(table: str) -> pds.Dataset:
     return pds.dataset(SCHEMAS[table].empty_table())
 
 
+@dataclass(frozen=True)
+class DataFile:
+    """One Parquet file of a table, as the table's log describes it; `path` is relative to the table's folder."""
+
+    path: str
+    tracker: str
+    project_key: str
+    size: int
+    first_run: str | None
+    last_run: str | None
+
+    @property
+    def holds(self) -> pc.Expression:
+        """What is true of each of its rows: Arrow does not open a file in which a filter can find nothing."""
+        known = (pc.field("tracker") == pa.scalar(self.tracker)) & (
+            pc.field("project_key") == pa.scalar(self.project_key)
+        )
+        if self.first_run is None or self.last_run is None:
+            return known
+        return known & (pc.field("run_id") >= self.first_run) & (pc.field("run_id") <= self.last_run)
+
+
+def files(delta: DeltaTable) -> list[DataFile]:
+    """The files that `delta`, a table of ours, consists of.
+
+    Raises:
+        StoreError: The log names a file outside of the table.
+    """
+    with store_errors(delta.table_uri):
+        rows = pa.table(delta.get_add_actions())
+    found = [
+        DataFile(
+            unquote(row["path"]),
+            **row["partition"],
+            size=row["size_bytes"],
+            first_run=(row.get("min") or {}).get("run_id"),
+            last_run=(row.get("max") or {}).get("run_id"),
+        )
+        for row in rows.select([name for name in rows.column_names if name != "null_count"]).to_pylist()
+    ]
+    for file in found:
+        path = PurePosixPath(file.path)
+        if path.is_absolute() or ".." in path.parts or "://" in file.path:
+            raise StoreError(
+                f"the table's log names a file that is not in its folder: {file.path!r}.",
+                file=delta.table_uri,
+                next_step="do not use this store; ask where it comes from",
+            )
+    return found
+
+
 def dataset(location: StoreLocation, delta: DeltaTable, table: str) -> pds.Dataset:
     """`table` as a lazy Arrow dataset over a native file system (see StoreLocation.filesystem)."""
+    found = files(delta)
     with store_errors(delta.table_uri):
-        files = pa.table(delta.get_add_actions()).select(["path", "partition"]).to_pylist()
         filesystem = location.filesystem()
     parquet = pds.ParquetFileFormat()
-    fragments = [
-        parquet.make_fragment(f"{table}/{unquote(file['path'])}", filesystem, _partition_is(file["partition"]))
-        for file in files
-    ]
+    fragments = [parquet.make_fragment(f"{table}/{file.path}", filesystem, file.holds) for file in found]
     return pds.FileSystemDataset(fragments, SCHEMAS[table], parquet, filesystem)
 
 
-def _lacking(delta: DeltaTable, table: str) -> frozenset[str]:
+def lacking(delta: DeltaTable, table: str) -> frozenset[str]:
     """Those of ADDED_COLUMNS that the table does not have yet."""
     return ADDED_COLUMNS.get(table, frozenset()) - {field.name for field in delta.schema().fields}
-
-
-def _partition_is(values: Mapping[str, str]) -> pc.Expression:
-    tracker, project_key = (pc.field(name) == pa.scalar(values[name]) for name in PARTITION)
-    return tracker & project_key
 
 
 def equals(**values: str) -> str:

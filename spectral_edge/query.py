@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 
 import duckdb
@@ -16,42 +19,103 @@ from spectral_edge.store import Store
 from spectral_edge.store_errors import translated
 from spectral_edge.tables import SCHEMAS
 
-_SEALED: Final[dict[str, str | bool | int | float | list[str]]] = {
-    "enable_external_access": False,  # no COPY, ATTACH, INSTALL, LOAD, read_csv, glob, ...
+_SETTINGS: Final[dict[str, str | bool | int | float | list[str]]] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
     "allow_community_extensions": False,
     "python_enable_replacements": False,  # `FROM name` never means a Python variable
     "temp_directory": "",  # a query too large for memory fails; it leaves no files in the working directory
 }
+# In this order, on the open database: DuckDB 2.0, opened without external access, allows files that are named like the
+# database, so a query could read `:memory:` and `:memory:.wal` in the working directory.
+_SEAL: Final = (
+    "SET TimeZone = 'UTC'",
+    "SET allow_persistent_secrets = false",
+    "SET secret_directory = ''",  # it would tell the name of the home directory
+    "SET enable_external_access = false",  # no COPY, ATTACH, INSTALL, LOAD, read_csv, glob, ...
+    "SET lock_configuration = true",
+)
+_ROWS_AT_ONCE: Final = 16_384
 _HELP: Final = f"spectral-edge query {next(iter(QUESTIONS))}, or another named question: {', '.join(QUESTIONS)}"
 
 
-def query(store: Store, sql: str) -> pa.Table:
+@dataclass(frozen=True)
+class Limits:
+    """What one query may take before it ends with an error.
+
+    DuckDB counts what it sorts, groups and joins; one text that a function makes, as repeat('x', 1000000000) does, is
+    not counted, nor interrupted.
+    """
+
+    seconds: float = 600.0
+    memory: str = "50%"
+    """DuckDB's memory, as its `memory_limit` takes it: a share of the machine's, or such as 4GB."""
+    answer_bytes: int = 2**30
+    """Size of an answer that is held in memory, as Arrow."""
+
+
+def query(store: Store, sql: str, limits: Limits = Limits()) -> pa.Table:
     """Answer `sql`: one SELECT over the views `runs`, `gaps`, `transitions`, `scorecard` and `inner_products`.
 
     Args:
         store: Whose committed rows the views show, all of one moment.
         sql: DuckDB SQL, or the name of one of `QUESTIONS`.
+        limits: When it is given up.
 
     Returns:
         The rows, in the order that the SQL gives. Sums of integers come as decimal128(38, 0), DuckDB's HUGEINT.
 
     Raises:
-        UsageError: The SQL is wrong, is not one SELECT, or wants a file.
+        UsageError: The SQL is wrong, is not one SELECT, wants a file, or takes more than `limits`.
         StoreError: A file of the store is damaged.
     """
+    with batches_of(store, sql, limits) as answer:
+        batches, size = [], 0
+        for batch in answer:
+            batches.append(batch)
+            size += batch.nbytes
+            if size > limits.answer_bytes:
+                raise UsageError(
+                    f"the answer is larger than {limits.answer_bytes:,} bytes.",
+                    next_step="add a LIMIT, or write it to a file: spectral-edge export OUTPUT --sql SQL",
+                )
+        return pa.Table.from_batches(batches, answer.schema)
+
+
+@contextmanager
+def batches_of(store: Store, sql: str, limits: Limits = Limits()) -> Iterator[pa.RecordBatchReader]:
+    """The answer to `sql` batch by batch, for who does not want all of it in memory; see :func:`query`."""
     text = QUESTIONS[sql.strip()].sql if sql.strip() in QUESTIONS else sql
     views = store.datasets()
-    with duckdb.connect(":memory:", config=_SEALED) as connection:
+    with duckdb.connect(":memory:", config=_SETTINGS | {"memory_limit": limits.memory}) as connection:
         for name, rows in views.items():
             connection.register(name, rows)
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.execute("SET lock_configuration = true")
+        for setting in _SEAL:
+            connection.execute(setting)
+        alarm = threading.Timer(limits.seconds, connection.interrupt)
+        alarm.daemon = True
+        alarm.start()
         try:
-            return connection.sql(_one_select(connection, text)).to_arrow_table()
+            yield connection.sql(_one_select(connection, text)).to_arrow_reader(_ROWS_AT_ONCE)
+        except duckdb.InterruptException as error:
+            raise _too_long(limits) from error
         except duckdb.Error as error:
             raise _explained(error, text, views) from error
+        except (OSError, pa.ArrowException) as error:  # what DuckDB raises while Arrow reads its answer
+            if isinstance(error, SpectralEdgeError):
+                raise
+            if "INTERRUPT" in str(error):
+                raise _too_long(limits) from error
+            raise _damage(text, views) or UsageError(str(error).strip(), next_step=_HELP) from error
+        finally:
+            alarm.cancel()
+
+
+def _too_long(limits: Limits) -> UsageError:
+    return UsageError(
+        f"the query took longer than {limits.seconds:g} s.",
+        next_step="name a tracker, project_key or run_id in its WHERE, or give it more time with --timeout",
+    )
 
 
 def _one_select(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Statement:

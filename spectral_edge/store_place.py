@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -47,12 +48,14 @@ def ensure_tables(
             raise _damaged(location, lost)
 
 
-def present(location: StoreLocation) -> tuple[str, ...]:
+def present(location: StoreLocation, moment: dt.datetime | None = None) -> tuple[str, ...]:
     """Names of the tables that are there: all, but for those that came in a later version than the store's last write.
 
-    One that was lost counts as there, so that whoever opens it finds the damage.
+    Of an earlier `moment`, those that had rows then. One that was lost counts as there, so that whoever opens it finds
+    the damage.
     """
-    later = [name for name in delta.older_than(location) if not delta.table_exists(location, name)]
+    older_than = delta.older_than(location, moment)
+    later = [name for name in older_than if moment is not None or not delta.table_exists(location, name)]
     return tuple(name for name in SCHEMAS if name not in later)
 
 

@@ -1,0 +1,196 @@
+"""Keeping a store quick: rows of a project sorted by run into few files, and files that nobody needs deleted.
+
+Each audit leaves a file of its own in each table. Compaction writes the rows of a project anew, sorted by run, so that
+the log's statistics tell which one or two files, and the files' own which few thousand rows, hold a given run.
+deltalake's z-order would not do: it compares the first 16 bytes of a name, and runs are often named alike that far.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pds
+from deltalake import DeltaTable, write_deltalake
+
+from spectral_edge import delta
+from spectral_edge.errors import StoreLockedError, UsageError
+from spectral_edge.store_errors import store_errors
+from spectral_edge.store_location import StoreLocation
+from spectral_edge.store_place import present
+from spectral_edge.tables import SCHEMAS
+
+KEEP: Final = dt.timedelta(days=7)
+_LEAST_KEEP: Final = dt.timedelta(days=1)
+
+_ORDER: Final = ("run_id", "group", "step", "onset_step", "lag", "kind", "prediction")
+_FILE_BYTES: Final = 32 * 2**20  # what one change to a compacted file has to write again, at most
+_ROWS_AT_ONCE: Final = 250_000
+_OVERLAP: Final = 4
+
+
+@dataclass(frozen=True)
+class TableUpkeep:
+    """What upkeep did to one table, or would do."""
+
+    table: str
+    projects: int
+    """How many projects were rewritten."""
+    busy: int
+    """How many should have been, but others kept writing to them."""
+    files_before: int
+    files_after: int
+    bytes_before: int
+    bytes_after: int
+    files_deleted: int
+    """Files of earlier versions, and of killed writers, that were deleted."""
+    bytes_freed: int
+
+
+def sort_rows(rows: pa.Table, name: str) -> pa.Table:
+    """Rows in the order of the table, so that the statistics of a row group tell which runs it holds."""
+    columns = ("tracker", "project", "run_id") if name == "runs" else _ORDER
+    return rows.sort_by([(column, "ascending") for column in columns if column in rows.column_names])
+
+
+def upkeep(
+    location: StoreLocation, writing: Callable[[], AbstractContextManager[None]], keep: dt.timedelta, *, dry_run: bool
+) -> list[TableUpkeep]:
+    """See :meth:`spectral_edge.store.Store.compact`; `writing` gives the write lock.
+
+    Raises:
+        UsageError: `keep` is less than a day.
+    """
+    if keep < _LEAST_KEEP:
+        raise UsageError(
+            f"`keep` must be at least a day, got {keep}.",
+            left_behind="everything, untouched",
+            next_step="leave it out to keep a week: readers and writers may still need younger files",
+        )
+    return [_keep_up(location, name, writing, keep, dry_run=dry_run) for name in present(location)]
+
+
+def _keep_up(
+    location: StoreLocation,
+    table: str,
+    writing: Callable[[], AbstractContextManager[None]],
+    keep: dt.timedelta,
+    *,
+    dry_run: bool,
+) -> TableUpkeep:
+    before = delta.files(delta.open_table(location, table))
+    wanting = [files for files in _by_project(before) if _is_scattered(files)]
+    busy = 0
+    if not dry_run:
+        for files in wanting:
+            try:
+                with writing():
+                    delta.commit(location, table, partial(_rewrite, location, table, files[0]))
+            except StoreLockedError:
+                busy += 1
+    with writing():
+        latest = delta.open_table(location, table)
+        deleted, freed = delete_old_files(location, latest, table, keep, dry_run=dry_run)
+    after = delta.files(latest)
+    spared = sum(len(files) - _ideal(files) for files in wanting) if dry_run else 0
+    return TableUpkeep(
+        table,
+        len(wanting) - busy,
+        busy,
+        len(before),
+        len(after) - spared,
+        sum(file.size for file in before),
+        sum(file.size for file in after),
+        deleted,
+        freed,
+    )
+
+
+def _by_project(files: Sequence[delta.DataFile]) -> Iterator[list[delta.DataFile]]:
+    def project(file: delta.DataFile) -> tuple[str, str]:
+        return file.tracker, file.project_key
+
+    return (list(group) for _, group in groupby(sorted(files, key=project), key=project))
+
+
+def _ideal(files: Sequence[delta.DataFile]) -> int:
+    return math.ceil(sum(file.size for file in files) / _FILE_BYTES)
+
+
+def _is_scattered(files: Sequence[delta.DataFile]) -> bool:
+    """Whether a project has over twice the files it needs, or a run may lie in any of more than four.
+
+    Not each new run is reason to write a project's gigabytes again.
+    """
+    return len(files) > 2 * _ideal(files) or _depth(files) > _OVERLAP
+
+
+def _depth(files: Sequence[delta.DataFile]) -> int:
+    """In how many files one run may lie, going by their statistics."""
+    ends = [(file.first_run or "", 0) for file in files] + [(file.last_run or chr(0x10FFFF), 1) for file in files]
+    depth = deepest = 0
+    for _, closes in sorted(ends):
+        depth += -1 if closes else 1
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _rewrite(location: StoreLocation, table: str, of: delta.DataFile, latest: DeltaTable) -> None:
+    """Write all rows of the project that file `of` belongs to anew, sorted, in one Delta commit."""
+    project = (pc.field("tracker") == pa.scalar(of.tracker)) & (pc.field("project_key") == pa.scalar(of.project_key))
+    rows = delta.dataset(location, latest, table).filter(project)
+    write_deltalake(
+        latest,
+        pa.RecordBatchReader.from_batches(SCHEMAS[table], sorted_batches(rows, table)),
+        mode="overwrite",
+        schema_mode="merge" if delta.lacking(latest, table) else None,
+        predicate=delta.equals(tracker=of.tracker, project_key=of.project_key),
+        target_file_size=_FILE_BYTES,
+        writer_properties=delta.WRITER,
+    )
+
+
+def sorted_batches(rows: pds.Dataset, table: str) -> Iterator[pa.RecordBatch]:
+    """All of `rows`, the rows of one project, in the order of `table`; only some runs' are in memory at a time."""
+    for first, last in _stretches(rows.to_table(columns=["run_id"])["run_id"]):
+        some = rows.to_table(filter=(pc.field("run_id") >= first) & (pc.field("run_id") <= last))
+        yield from sort_rows(some, table).to_batches()
+
+
+def _stretches(run_ids: pa.ChunkedArray) -> Iterator[tuple[str, str]]:
+    """First and last run of stretches of runs, in order, that have about `_ROWS_AT_ONCE` rows together."""
+    counts = sorted((entry["values"], entry["counts"]) for entry in pc.value_counts(run_ids).to_pylist())
+    first, rows = None, 0
+    for run_id, count in counts:
+        first, rows = first or run_id, rows + count
+        if rows >= _ROWS_AT_ONCE:
+            yield first, run_id
+            first, rows = None, 0
+    if rows:
+        yield str(first), counts[-1][0]
+
+
+def delete_old_files(
+    location: StoreLocation, latest: DeltaTable, table: str, keep: dt.timedelta, *, dry_run: bool
+) -> tuple[int, int]:
+    """Delete the files that have belonged to no version of `table` for `keep`; returns how many, and their bytes.
+
+    Besides what changes replaced, these are the files of writers that were killed before their commit.
+    """
+    with store_errors(location.table_uri(table)):
+        hours = math.ceil(keep / dt.timedelta(hours=1))
+        old = latest.vacuum(hours, dry_run=True, enforce_retention_duration=False, full=True)
+        if not old:
+            return 0, 0
+        found = location.filesystem().get_file_info([f"{table}/{path}" for path in old])
+        if not dry_run:
+            latest.vacuum(hours, dry_run=False, enforce_retention_duration=False, full=True)
+    return len(old), sum(entry.size or 0 for entry in found)

@@ -173,7 +173,7 @@ class Store:
         run = _rows_of(key)
         committed, found = self._steadily(
             run,
-            lambda: {name: delta.scan(self._table(name), name, run) for name in present(self.location, self.moment)},
+            lambda: {name: delta.scan(self._table(name), name, run) for name in self._present()},
         )
         if not committed:
             return None
@@ -204,10 +204,7 @@ class Store:
         """The five tables by name as lazy Arrow datasets: committed rows only, all of one moment."""
         committed, found = self._steadily(
             None,
-            lambda: {
-                name: delta.dataset(self.location, self._table(name), name)
-                for name in present(self.location, self.moment)
-            },
+            lambda: {name: delta.dataset(self.location, self._table(name), name) for name in self._present()},
         )
         ours = _identity_text().isin(pa.array(map(_joined, committed), pa.string()))
         return {name: found.get(name, delta.empty_dataset(name)).filter(ours) for name in SCHEMAS}
@@ -255,8 +252,11 @@ class Store:
     def _table(self, name: str) -> DeltaTable:
         return delta.open_table(self.location, name, self.moment)
 
+    def _present(self) -> tuple[str, ...]:
+        return present(self.location, self.moment)
+
     def _details(self) -> list[str]:
-        return [name for name in present(self.location, self.moment) if name in DETAILS]
+        return [name for name in self._present() if name in DETAILS]
 
     def _write_once(self, tables: RunTables) -> set[str]:
         """Write the rows, commit, clean up; returns the other audits of this run whose rows were deleted."""

@@ -159,7 +159,7 @@ class WandbAccess:
     @property
     def places(self) -> str | None:
         """Where our key is, for people; None where wandb finds it."""
-        return self.api_key and self.api_key.place
+        return None if self.api_key is None else self.api_key.place
 
     def __post_init__(self) -> None:
         if self.base_url is not None and self.api_key is None:

@@ -13,6 +13,7 @@ from urllib.parse import urljoin, urlsplit
 
 import wandb
 from wandb.apis.public import Run
+from wandb.sdk.lib import wbauth
 
 from integrations.credentials import WandbAccess
 from integrations.http_errors import without_secrets
@@ -84,10 +85,8 @@ class WandbConnection:
 
     def _made(self) -> wandb.Api:
         secret, base_url = self.access.api_key, self.access.base_url
-        if secret is None:
-            return wandb.Api(timeout=_seconds())
-        overrides = {"base_url": base_url} if base_url else {}
-        return wandb.Api(overrides, timeout=_seconds(), api_key=secret.reveal())
+        key = _key_of_user() if secret is None else secret.reveal()
+        return wandb.Api({"base_url": base_url} if base_url else {}, timeout=_seconds(), api_key=key)
 
     @cached_property
     def s3(self) -> Any:
@@ -170,6 +169,16 @@ def _without_folder(run: Run) -> Run:
         for folder in (home, *home.parents[:2]):
             folder.rmdir()
     return run
+
+
+def _key_of_user() -> str | None:
+    """The key where the user keeps it; None leaves it to wandb.
+
+    wandb itself takes first what this process has signed in with last, and that may be for a named tracker.
+    """
+    if os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return None
+    return os.environ.get("WANDB_API_KEY") or wbauth.read_netrc_auth(host=_configured())
 
 
 def _configured() -> str:

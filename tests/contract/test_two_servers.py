@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import pickle
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -146,7 +147,7 @@ def test_wandb_servers(double: Double, tmp_path: Path) -> None:
         with ThreadPoolExecutor(2) as pool:
             asked = [(WandbTracker(), projects[0], tmp_path / "one"), (named, projects[1], tmp_path / "two")]
             assert list(pool.map(lambda it: everything(*it), asked)) == [2, 2]
-        again = pickle.loads(pickle.dumps(named))
+        again = copy.copy(named)  # as it arrives in another process
         assert everything(again, projects[1], tmp_path / "three") == 2
         assert OTHER_KEY not in repr(pickle.dumps(named)) + repr(named._connection.access)
         assert everything(WandbTracker(), projects[0], tmp_path / "four") == 2
@@ -154,7 +155,14 @@ def test_wandb_servers(double: Double, tmp_path: Path) -> None:
         assert not other.problems
 
 
-def test_two_keys_of_one_wandb_server(double: Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("place", ["environment", "netrc"])
+def test_two_keys_of_one_wandb_server(
+    double: Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    if place == "netrc":
+        monkeypatch.delenv("WANDB_API_KEY")
+        netrc = tmp_path / "netrc"
+        netrc.write_text(f"machine {double.url.removeprefix('http://')} login user password {double.key}\n")
     monkeypatch.setenv("SECRET_OTHER", double.read_key)
     lab = WandbLab(tmp_path, double)
     project = lab.project()
@@ -166,6 +174,13 @@ def test_two_keys_of_one_wandb_server(double: Double, tmp_path: Path, monkeypatc
     assert everything(WandbTracker(), project, tmp_path / "one") == 2
     with pytest.raises(AccessDeniedError):
         reader.annotate(run, made(10))
+    # wandb.init makes the key that it is given the one of the whole process: a later one must not be sent it.
+    monkeypatch.setenv("SECRET_OTHER", OTHER_KEY)
+    monkeypatch.setitem(double.keys, OTHER_KEY, "write")
+    writer = WandbTracker(access=WandbAccess(double.url, FromEnvironment("SECRET_OTHER")))
+    assert everything(writer, project, tmp_path / "two") == 2
+    del double.keys[OTHER_KEY]
+    assert everything(WandbTracker(), project, tmp_path / "three") == 2
 
 
 def test_what_wandb_is_asked_by_the_doctor(double: Double, tmp_path: Path) -> None:

@@ -5,8 +5,8 @@
 Audits each run into a store (once: it takes minutes), scores it and prints the table over all runs. `--onset` says
 where the metric's onset comes from: `rise` takes held-out accuracy from 0.5 to 0.95 as the onset's interval, and none
 for a run that does not get there; `change` the product's own test of the same series; `stored` what the audit stored of
-that, as `spectral-edge scorecard` does. `--shape` compares `three_phases` with the test of benchmarks/replication/shape.py,
-which needs the Gram matrix of all updates.
+that, as `spectral-edge scorecard` does. `--shape` compares `three_phases` with the test of
+benchmarks/replication/shape.py, which needs the Gram matrix of all updates.
 """
 
 from __future__ import annotations

@@ -4,10 +4,9 @@
 
 Audits each run into a store (once: it takes minutes), scores it and prints the table over all runs. `--onset` says
 where the metric's onset comes from: `rise` takes held-out accuracy from 0.5 to 0.95 as the onset's interval, and none
-for a run that does not get there; `change` the product's own test of the same series, so that it is known in runs
-without a change of the spectrum too, and with it whether it is a gain; `stored` leaves the series out, as
-`spectral-edge scorecard` does. `--shape` compares `three_phases` with the test of benchmarks/replication/shape.py,
-which needs the Gram matrix of all updates.
+for a run that does not get there; `change` the product's own test of the same series; `stored` what the audit stored of
+that, as `spectral-edge scorecard` does. `--shape` compares `three_phases` with the test of
+benchmarks/replication/shape.py, which needs the Gram matrix of all updates.
 """
 
 from __future__ import annotations

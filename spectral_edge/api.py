@@ -35,7 +35,7 @@ def analyse(
         device: Where products are formed: `cpu`, `cuda`.
 
     Returns:
-        Four Arrow tables; `.gaps.to_pandas()` is the one most people want.
+        Five Arrow tables; `.gaps.to_pandas()` is the one most people want.
 
     Raises:
         NotFoundError: No such folder.

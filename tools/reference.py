@@ -23,7 +23,7 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 GENERATED = "<!-- Written by `make reference` from {source}; edit that. -->\n"
 
 TABLES_INTRODUCTION = """\
-Version {version} of the schemas. All four are Delta tables in the store, partitioned by `tracker` and `project_key`;
+Version {version} of the schemas. All five are Delta tables in the store, partitioned by `tracker` and `project_key`;
 `spectral-edge query` sees them under these names. Null always means that the value is not known, never zero. `group` is
 a word of SQL, so write it in double quotes. Which regimes did each run go through?
 
@@ -53,6 +53,8 @@ ABOUT = {
     "is made without reading a checkpoint again.",
     "gaps": "One row for each window and parameter group: the spectrum, its gap, how it moves, and the regime.",
     "transitions": "One row for each change that passed its test.",
+    "scorecard": "One row for each prediction of the thesis and run: whether it holds there, and what decided "
+    "([scorecard.md](scorecard.md)). A store that an earlier version wrote gets it with the next audit.",
 }
 
 

@@ -91,9 +91,12 @@ def _share(share: Share) -> str:
 
 
 def _contrast(claim: str, contrast: Contrast) -> str:
-    claimed = contrast.claimed
+    claimed, outcome = contrast.claimed, _WORDS[contrast.outcome]
+    if contrast.p_value is None:
+        return f"{claim} Between runs {outcome}: {contrast.confounds}."
     sides = ((claimed.more, contrast.more), (claimed.less, contrast.less))
-    told = ", ".join(f"{side}: {_share(share) or 'no run'}" for side, share in sides)
-    p_value = "no test" if contrast.p_value is None else f"p = {contrast.p_value:.2g}"
-    what = f"{claimed.event}, {told}; Fisher's exact test over runs: {p_value}, {_WORDS[contrast.outcome]}."
-    return f"{claim} {what[0].upper()}{what[1:]} Confounds: {contrast.confounds}."
+    told = ", ".join(f"{side}: {_share(share)}" for side, share in sides)
+    return (
+        f"{claim} Runs in which {claimed.event}, {told}; {outcome} between runs (Fisher's exact test, "
+        f"p = {contrast.p_value:.2g}). Confounds: {contrast.confounds}."
+    )

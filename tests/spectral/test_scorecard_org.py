@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from spectral_edge.scorecard import (
 from spectral_edge.series import MetricSeries, TrainingRecord
 from spectral_edge.settings import Settings
 from spectral_edge.store import Store
-from spectral_edge.tables import RunKey, RunTables
+from spectral_edge.tables import RunKey, RunTables, build
 from spectral_edge.trajectory import Trajectory
 from tests.spectral.scorecard_runs import BEFORE, LONG, MIDDLE, ONSET, falling_g23, run_tables
 from tests.spectral.trajectories import band_of_gram
@@ -178,6 +179,33 @@ def test_a_store_says_what_its_runs_say(tmp_path: Path) -> None:
     assert [score.finding.event for score in found if score.prediction == "g23_declines"] == [True, True, None, None]
     assert {score.run.key.run_id for score in scores_of_store(store, "other")} == {"c"}
     assert scores_of_store(store, "none such") == []
+
+
+def test_what_is_in_the_table_is_read_and_not_computed_again(tmp_path: Path) -> None:
+    tables = run_tables(falling_g23(3.0), name="a", changes=BEFORE, onset=ONSET)
+    rows = [row | {"why": "as stored"} for row in reversed(tables.scorecard.to_pylist())]
+    store = Store.open(tmp_path / "store")
+    store.write_run(replace(tables, scorecard=build("scorecard", rows)))
+    found = scores_of_store(store)
+    assert [score.prediction for score in found] == [prediction.name for prediction in PREDICTIONS]
+    assert {score.finding.why for score in found} == {"as stored"}
+
+
+def test_controls_are_as_if_computed_from_all_their_rows(tmp_path: Path) -> None:
+    """Attention before the total, windows of another run beside, no window at all, and too few before the onset."""
+    store = Store.open(tmp_path / "store")
+    late = (ONSET[0] - 160, ONSET[0] - 160, ONSET[0] - 160)
+    runs = [
+        run_tables(falling_g23(3.0), name="a", changes=BEFORE, onset=late),
+        run_tables(falling_g23(2.0), name="b", groups=("total", "attention")),
+        run_tables(LONG, name="c"),
+        run_tables(LONG[:2], name="d"),
+        run_tables(np.empty((0, 5)), name="e"),
+        run_tables(falling_g23(3.0), name="f", onset=ONSET, gain=-0.1),
+    ]
+    for tables in runs:
+        store.write_run(tables)
+    assert scores_of_store(store) == [s for one in runs for s in scorecard_of_run(one, until=late[0])]
 
 
 def test_a_real_grokking_run() -> None:

@@ -101,7 +101,7 @@ PREDICTIONS: Final[Sequence[Prediction]] = (
         "Direction 1 is more stable than direction 2.",
         "theory 4, 10; paper: 0.82 and 0.23 on GPT-2",
         ("W full windows with a predecessor",),
-        "median stability_1 (value) > median stability_2 (threshold); by definition it is never below",
+        "median stability_1 (value) > median stability_2 (threshold), of the bound by Davis and Kahan",
         "an inequality; the published numbers are shown, not tested",
         of_directions.stability_order,
     ),

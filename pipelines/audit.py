@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import traceback
 from collections import deque
-from collections.abc import Sequence
-from contextlib import closing, suppress
-from datetime import datetime
+from contextlib import closing
 from typing import Any, Final, cast
 from uuid import UUID
 
@@ -27,7 +25,7 @@ from integrations.tracker import TrackedRun
 from pipelines import progress
 from pipelines.budget import current
 from pipelines.decisions import Scope
-from pipelines.looking import LONG_AGO, Looks, by_debt, settled, waits_since
+from pipelines.looking import Looks, by_debt, settled, waits_since
 from pipelines.one_run import Job, audit_one
 from pipelines.results import AuditSummary, RunResult
 from pipelines.settings import AuditSettings
@@ -150,23 +148,6 @@ def prepare(source: str, settings: AuditSettings) -> tuple[Job, list[TrackedRun]
         store.sweep()  # rows of an audit that was killed before it could delete those of the audit before it
     scope = Scope.of(tracker, settings, store)
     return Job(scope, store, device, settings.tracker_name(source)), list(tracker.runs(selection))
-
-
-def by_oldest_debt(sources: Sequence[str], settings: AuditSettings) -> list[str]:
-    """`sources` by how long a run of theirs waits; so none is kept waiting for ever by others that use up the budget.
-
-    Those without a run that waits come last, and so do those whose runs cannot be listed.
-    """
-
-    def order(source: str) -> tuple[bool, datetime]:
-        with suppress(SpectralEdgeError):
-            job, runs = prepare(source, settings)
-            waiting = by_debt(job.scope, (run for run in runs if settled(job.scope, run) is None))
-            if waiting:
-                return False, waits_since(job.scope, waiting[0]) or LONG_AGO
-        return True, LONG_AGO
-
-    return sorted(sources, key=order)
 
 
 def run_audit(source: str, settings: AuditSettings) -> AuditSummary:

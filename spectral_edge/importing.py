@@ -142,7 +142,7 @@ def _heads(runs: pds.Dataset) -> list[dict[str, Any]]:
 
 def _checked(head: Mapping[str, Any], views: Mapping[str, pds.Dataset]) -> RunTables:
     """The rows of one run, when they are what an audit writes."""
-    if empty := [name for name in _NEEDED if not head[name]]:
+    if empty := [name for name in _NEEDED if head[name] is None]:
         raise _RefusedError(f"column {empty[0]} is empty")
     key = RunKey(head["tracker"], head["project"], head["run_id"], head["run_name"])
     if not _TRACKER.fullmatch(key.tracker):

@@ -169,7 +169,7 @@ def _stretches(run_ids: pa.ChunkedArray) -> Iterator[tuple[str, str]]:
     counts = sorted((entry["values"], entry["counts"]) for entry in pc.value_counts(run_ids).to_pylist())
     first, rows = None, 0
     for run_id, count in counts:
-        first, rows = first or run_id, rows + count
+        first, rows = run_id if first is None else first, rows + count
         if rows >= _ROWS_AT_ONCE:
             yield first, run_id
             first, rows = None, 0

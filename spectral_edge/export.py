@@ -45,7 +45,7 @@ def export_query(store: Store, sql: str, output: Path) -> int:
             next_step="end the name in .parquet or .csv, or leave out the SQL to write all tables to a folder",
         )
     with batches_of(store, sql) as answer, _whole(output) as file:
-        return _write(answer.schema, answer, file, form)
+        return _write(answer.schema, answer.batches, file, form)
 
 
 def export_runs(

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from typing import Final
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -135,9 +136,11 @@ def _is_scattered(files: Sequence[delta.DataFile]) -> bool:
 
 def _depth(files: Sequence[delta.DataFile]) -> int:
     """In how many files one run may lie, going by their statistics."""
-    ends = [(file.first_run or "", 0) for file in files] + [(file.last_run or chr(0x10FFFF), 1) for file in files]
+    # A file without statistics may hold any run: it opens before all others and closes after them.
+    ends = [(-1 if file.first_run is None else 0, file.first_run or "", 0) for file in files]
+    ends += [(1 if file.last_run is None else 0, file.last_run or "", 1) for file in files]
     depth = deepest = 0
-    for _, closes in sorted(ends):
+    for *_, closes in sorted(ends):
         depth += -1 if closes else 1
         deepest = max(deepest, depth)
     return deepest
@@ -170,7 +173,7 @@ def _stretches(run_ids: pa.ChunkedArray) -> Iterator[tuple[str, str]]:
     counts = sorted((entry["values"], entry["counts"]) for entry in pc.value_counts(run_ids).to_pylist())
     first, rows = None, 0
     for run_id, count in counts:
-        first, rows = first or run_id, rows + count
+        first, rows = run_id if first is None else first, rows + count
         if rows >= _ROWS_AT_ONCE:
             yield first, run_id
             first, rows = None, 0
@@ -190,7 +193,9 @@ def delete_old_files(
         old = latest.vacuum(hours, dry_run=True, enforce_retention_duration=False, full=True)
         if not old:
             return 0, 0
-        found = location.filesystem().get_file_info([f"{table}/{path}" for path in old])
-        if not dry_run:
+        # The log goes on naming files that an earlier vacuum deleted.
+        infos = location.filesystem().get_file_info([f"{table}/{unquote(path)}" for path in old])
+        found = [entry.size or 0 for entry in infos if entry.is_file]
+        if found and not dry_run:
             latest.vacuum(hours, dry_run=False, enforce_retention_duration=False, full=True)
-    return len(old), sum(entry.size or 0 for entry in found)
+    return len(found), sum(found)

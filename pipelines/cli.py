@@ -35,6 +35,7 @@ from pipelines.cli_options import (
     WeightDecayParamOption,
     WindowOption,
 )
+from pipelines.cli_schedules import add_commands
 from pipelines.settings import load_settings
 from pipelines.terminal import exit_code, print_error
 from spectral_edge.errors import SpectralEdgeError, UsageError
@@ -298,6 +299,9 @@ def doctor(
     from pipelines.doctor import examine  # noqa: PLC0415 - see above
 
     raise typer.Exit(examine(sources or [], load_settings(store=store, tracking_uri=tracking_uri)))
+
+
+add_commands(app)
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -30,6 +30,19 @@ from spectral_edge.settings import Settings
 
 TOML_FILE: Final = Path("spectral-edge.toml")
 ENVIRONMENT_PREFIX: Final = "SPECTRAL_EDGE_"
+
+
+ScheduleName = Literal["nightly", "hourly", "weekly", "monthly"]
+
+
+class ScheduleTimes(BaseModel):
+    """When a schedule runs; what is left out stays as it is by default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cron: str | None = None
+    timezone: str | None = None
+    active: bool = True
 
 
 class AuditSettings(BaseSettings):
@@ -77,8 +90,12 @@ class AuditSettings(BaseSettings):
         None, min_length=1, description="the address of an MLflow server or database"
     )
     force: bool = Field(False, description="true or false")
+    sources: Annotated[tuple[str, ...], NoDecode] = Field((), description="a list of sources")
+    schedules: dict[ScheduleName, ScheduleTimes] = Field(
+        {}, description="a table for each schedule to be changed: `cron`, `timezone`, `active`"
+    )
 
-    @field_validator("include", "state", mode="before")
+    @field_validator("include", "state", "sources", mode="before")
     @classmethod
     def _separated(cls, given: object) -> object:
         """Text, as flags and the environment give it, is a list separated by commas."""

@@ -32,26 +32,10 @@ COMPACTION_KEY: Final = "spectral-edge-compaction"
 TIED: Final = "SPECTRAL_EDGE_TIED_TO_PARENT"
 """Set for flow runs that must not outlive the process that started them: those of `spectral-edge serve`."""
 
-CHANGEABLE: Final = (
-    "window",
-    "lags",
-    "false_alarm_rate",
-    "metric",
-    "metric_direction",
-    "learning_rate_metric",
-    "learning_rate_param",
-    "weight_decay_param",
-    "include",
-    "series",
-    "filter",
-    "state",
-    "since",
-    "annotate",
-    "into",
-    "workers",
-    "force",
+OF_THE_MACHINE: Final = frozenset(
+    {"store", "device", "max_disk", "spool", "tracking_uri", "sources", "trackers", "schedules"}
 )
-"""Settings that whoever may start a flow run may change: neither places nor credentials."""
+"""Settings that whoever may start a flow run may not change: places, addresses, credentials."""
 
 Source = Annotated[
     str,
@@ -83,7 +67,8 @@ class _Changes(BaseModel):
 if TYPE_CHECKING:
     Changes = _Changes
 else:
-    Changes = create_model("Changes", __base__=_Changes, **{name: _optional(name) for name in CHANGEABLE})
+    _offered = [name for name in AuditSettings.model_fields if name not in OF_THE_MACHINE]
+    Changes = create_model("Changes", __base__=_Changes, **{name: _optional(name) for name in _offered})
 
 
 @flow(name="spectral-edge-audit", persist_result=False)

@@ -50,8 +50,8 @@ A flag comes first, then the environment (`SPECTRAL_EDGE_WINDOW` for `window`, a
 `spectral-edge.toml` in the working directory (`window = 10`), then the default.
 """
 DEPLOYMENTS_INTRODUCTION = """\
-# Written by `make reference` from pipelines/deployments.py; edit that. `spectral-edge deploy` registers the same without
-# this file, and makes the work pool and the concurrency limits as well, which `prefect deploy --all` does not (README.md).
+# Written from pipelines/deployments.py by `make reference`; edit that. `spectral-edge deploy` registers the same
+# without this file; it makes the work pool and the concurrency limits too, which `prefect deploy --all` does not.
 """
 ABOUT = {
     "runs": "One row for each audited run: what it is, how the audit went, and what came out.",

@@ -1,4 +1,4 @@
-"""`spectral-edge serve`: audits, ends within seconds, leaves nothing, goes on after kill -9, and is alone on its folder."""
+"""`spectral-edge serve`: audits, ends within seconds, leaves nothing, goes on after kill -9, is alone on its folder."""
 
 from __future__ import annotations
 

@@ -36,6 +36,7 @@ from pipelines.cli_options import (
     WeightDecayParamOption,
     WindowOption,
 )
+from pipelines.cli_schedules import add_commands
 from pipelines.named_trackers import places
 from pipelines.settings import load_settings, sources_of
 from pipelines.terminal import exit_code, print_error
@@ -300,6 +301,9 @@ def doctor(
 
 
 store_cli.add_upkeep(app)
+
+
+add_commands(app)
 
 
 def main() -> None:

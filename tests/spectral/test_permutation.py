@@ -1,4 +1,4 @@
-"""Sequential permutations: p-values valid wherever they stop, and power that does not end at a fixed number of draws."""
+"""Sequential permutations: p-values valid wherever they stop, and power that no fixed number of draws ends."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import false_discovery_control
 
@@ -51,6 +51,7 @@ def of_uniform(seed: int, tests: int, effects: Sequence[float] = ()) -> list[Dra
     return [draws(value, stream) for value, stream in zip(observed, rng.spawn(tests), strict=True)]
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=30).filter(any), st.integers(1, 3000))
 def test_the_p_value_told_is_never_below_the_exact_one_and_never_grows(maxima: list[float], until: int) -> None:
     draws = scripted(maxima)
@@ -109,6 +110,7 @@ def test_strong_changes_among_many_tests_are_found_at_the_same_cost(changes: int
     assert sum(stretch.drawn for stretch in stretches[:changes]) <= 2 * STOP_AFTER * tests / rate + 2000 * changes
 
 
+@settings(deadline=None, max_examples=25)
 @given(st.floats(0.01, 0.2), st.floats(1, 5))
 def test_decisions_at_a_higher_rate_do_not_depend_on_the_resolution(resolution: float, factor: float) -> None:
     effects = [0.999, 0.99, 0.98, 0.97, 2.0]

@@ -52,7 +52,7 @@ PREDICTIONS: Final[Sequence[Prediction]] = (
         "gap_before_metric",
         "Gap dynamics precede generalisation.",
         "theory 9, 10; paper, abstract: 24 of 24 runs with weight decay",
-        ("41 checkpoints at W = 10", "an evaluation metric with an established change"),
+        ("46 checkpoints at W = 10", "an evaluation metric with an established change"),
         "some change's onset_high lies before the low end of the metric's onset: value = steps between > threshold; "
         "fails when all lie behind or there is none; left open when intervals overlap",
         "0 steps: the order must be established by the intervals",
@@ -62,7 +62,7 @@ PREDICTIONS: Final[Sequence[Prediction]] = (
         "gap_dynamics_need_decay",
         "Gap dynamics come with weight decay, and not without it.",
         "theory 10; paper: 24 of 24 runs with, 0 of 24 without (v3: 1 of 24)",
-        ("41 checkpoints at W = 10", "the weight decay"),
+        ("46 checkpoints at W = 10", "the weight decay"),
         "changes reported: value >= threshold = 1 with weight decay, value = threshold = 0 without",
         "the product's false_alarm_rate decides what is reported",
         of_spectrum.gap_dynamics,

@@ -119,7 +119,7 @@ def _cell(text: str) -> str:
 
 def deployments_file() -> str:
     """deploy/prefect.yaml: the deployments that `spectral-edge deploy` registers, for `prefect deploy --all`."""
-    return DEPLOYMENTS_INTRODUCTION + yaml.safe_dump(prefect_yaml(), sort_keys=False, width=120)
+    return DEPLOYMENTS_INTRODUCTION + str(yaml.safe_dump(prefect_yaml(), sort_keys=False, width=120))
 
 
 def main() -> int:

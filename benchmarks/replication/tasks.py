@@ -48,8 +48,8 @@ class Data:
     held_out: Split
 
 
-def task_data(task: Task, seed: int) -> Data:
-    """The data of `task`, divided by `seed`."""
+def task_data(task: Task, seed: int, share: float | None = None) -> Data:
+    """The data of `task`, divided by `seed`; arithmetic trains on `share` of its pairs, a half unless told."""
     rng = np.random.default_rng(seed)
     if task == "digits":
         training, held_out = data_of("digits", seed)
@@ -62,7 +62,7 @@ def task_data(task: Task, seed: int) -> Data:
         inputs, labels = _commands()
         return _halves(inputs, labels, rng.permutation(len(inputs)), int(COMMANDS_SHARE * len(inputs)))
     pairs, results = _arithmetic(task, rng)
-    return _halves(pairs, results, rng.permutation(len(pairs)), len(pairs) // 2)
+    return _halves(pairs, results, rng.permutation(len(pairs)), int((share or 0.5) * len(pairs)))
 
 
 def second_task(data: Data, seed: int) -> Split:

@@ -31,7 +31,7 @@ def train(recipe: Recipe, folder: Path) -> np.ndarray:
         Columns METRICS, one row a checkpoint. The held-out metric is always that of the first task.
     """
     torch.manual_seed(recipe.seed)
-    data = task_data(recipe.task, recipe.seed)
+    data = task_data(recipe.task, recipe.seed, recipe.share)
     model = network(recipe.task)
     optimizers = _optimizers(recipe, model)
     seen = data.training

@@ -144,12 +144,12 @@ def _doubt(windows: Windows, index: int, rate: Matrix, settings: Settings) -> st
 
 
 def _read(change: float, norm: float, got_worse: str | None) -> Reading:
-    measured = f"Gram change {change:.2g} x, update norm {norm:.2g} x the median of the run's past"
+    measured = f"Gram change {change:,.2f} x, update norm {norm:,.2f} x the median of the run's past"
     if got_worse is not None:
         return Reading("forgetting", f"{measured}; {got_worse} got worse")
     if change < STEADY_BELOW and norm < SMALL_BELOW:
         return Reading("plateau", measured)
-    return Reading("undetermined", f"{measured}; no regime could be told reliably from that (docs/regimes.md)")
+    return Reading("undetermined", f"{measured}: too little to tell a regime reliably")
 
 
 def _metric(record: TrainingRecord, steps: Steps) -> Matrix:

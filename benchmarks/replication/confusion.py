@@ -161,7 +161,9 @@ def confusion_table(runs: Sequence[Labelled], rule: Rule, settings: Settings) ->
             told = read(one)
             for phase in dict.fromkeys(one.phase.tolist()):
                 inside = told[one.phase == phase]
-                shares[one.part, one.run.recipe.family, phase, reader].append([(inside == r).mean() for r in regimes])
+                share = [(inside == r).mean() for r in regimes]
+                for family in (one.run.recipe.family, "ALL"):
+                    shares[one.part, family, phase, reader].append(share)
     rows = [
         {"runs": part, "family": family, "phase": phase, "rule": reader, "n": len(found)}
         | dict(zip(regimes, map(float, np.mean(found, axis=0)), strict=True))

@@ -29,6 +29,7 @@ class Recipe:
         every: Optimizer steps between checkpoints.
         fine_tune_at: Step at which training goes on with the second task; 0: never.
         share: Share of the examples on which is trained; None: the task's own.
+        embeddings_times: Factor on the embeddings at the start, and `matrices_times` on all other matrices; None: 1.
     """
 
     family: str
@@ -45,6 +46,8 @@ class Recipe:
     beyond: float = 2.5
     fine_tune_at: int = 0
     share: float | None = None
+    embeddings_times: float | None = None
+    matrices_times: float | None = None
 
     @property
     def hash(self) -> str:
@@ -63,6 +66,16 @@ _ADDITION = Recipe("addition-adamw-wd1", "addition", "grokking")
 # Coupled decay through momentum 0.9 shrinks weights by rate x decay / (1 - 0.9) a step: 1e-3, as AdamW's 1 does.
 _SGD = replace(_ADDITION, family="addition-sgd-wd", optimizer="SGD", rate=0.1, weight_decay=1e-3, steps=4000)
 _MUON = replace(_ADDITION, family="addition-muon-wd1", optimizer="Muon", steps=4000)
+_BRACKETS = Recipe(
+    family="dyck-large-start-wd1",
+    task="dyck",
+    kind="grokking",
+    batch=32,
+    steps=3500,
+    share=1 / 6,
+    embeddings_times=8.0,
+    matrices_times=3.0,
+)
 
 FAMILIES: Final[Sequence[Recipe]] = (
     _ADDITION,
@@ -85,6 +98,9 @@ FAMILIES: Final[Sequence[Recipe]] = (
     replace(_ADDITION, family="random-labels-wd1", task="random labels", kind="memorising", steps=3500),
     replace(_MUON, family="few-sums-muon-wd1", kind="memorising", share=0.2, steps=2500),
     replace(_SGD, family="few-sums-sgd-wd", kind="memorising", share=0.2, steps=2500),
+    # Few strings and large weights at the start delay what brackets learn (Liu et al., arXiv 2210.01117).
+    _BRACKETS,
+    replace(_BRACKETS, family="dyck-large-start-wd0", kind="memorising", weight_decay=0.0),
 )
 
 CONTROLS: Final = ("few-sums-adamw-wd1", "random-labels-wd1")

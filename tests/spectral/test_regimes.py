@@ -60,7 +60,7 @@ def test_small_and_steady_updates_are_a_plateau() -> None:
 def test_neither_updates_as_large_as_ever_nor_bursts_are_given_a_name() -> None:
     found = readings(CONSTANT)
     assert {reading.regime for reading in found[10:]} == {"undetermined"}
-    assert all("no regime could be told reliably" in str(reading.reason) for reading in found[10:])
+    assert all("too little to tell a regime reliably" in str(reading.reason) for reading in found[10:])
     assert "Gram change" in str(found[30].reason)
 
 

@@ -14,7 +14,7 @@ from benchmarks.replication.table import Row, Table
 from benchmarks.synthetic_updates import band_of_gram, planted
 from spectral_edge.calibration import rate_at, strongest
 from spectral_edge.settings import Settings
-from spectral_edge.transitions import window_series
+from spectral_edge.window_series import window_series
 
 STRENGTHS = (0.0, 0.4, 0.6, 0.8, 1.2)
 LENGTHS = (40, 60, 120)
@@ -29,7 +29,7 @@ def power_table(repetitions: int, levels: tuple[float, ...], settings: Settings)
             scores, growth = [], []
             for _ in range(repetitions):
                 gram = planted(updates, updates // 2, strength, rng)
-                ratio = window_series(gram[None], settings.window)[0][0]
+                ratio = window_series(gram, settings.window)[0]
                 half = updates // 2
                 growth.append(ratio[half:].mean() - ratio[: half - settings.window + 1].mean())
                 scores.append(strongest({"total": band_of_gram(gram, settings.lags)}, settings).q_value)

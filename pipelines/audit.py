@@ -10,6 +10,7 @@ import traceback
 from collections import deque
 from collections.abc import Sequence
 from contextlib import closing, suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final, cast
 from uuid import UUID
@@ -25,6 +26,8 @@ from prefect.utilities.annotations import quote
 
 from integrations.tracker import TrackedRun
 from pipelines import progress
+from pipelines.alert_events import send
+from pipelines.alerts import alerts_of
 from pipelines.budget import current
 from pipelines.decisions import Scope
 from pipelines.looking import LONG_AGO, Looks, by_debt, settled, waits_since
@@ -33,6 +36,7 @@ from pipelines.results import AuditSummary, RunResult
 from pipelines.settings import AuditSettings
 from pipelines.sources import located
 from pipelines.spool import sweep
+from spectral_edge.audit_log import AuditLog
 from spectral_edge.errors import SpectralEdgeError, TerminalError, TransientError
 from spectral_edge.store import Store
 from spectral_edge.tables import RunKey
@@ -85,12 +89,14 @@ def audit_project(source: str, settings: AuditSettings) -> AuditSummary | State[
     settings = settings.of_source(source)
     sweep(settings.spool)
     job, runs = prepare(source, settings)
+    job = _with_alerts(job, runs)
     results = {run.key: result for run in runs if (result := settled(job.scope, run))}
     for result in results.values():
         if result.known:
             progress.current().run_ended(result)
     waiting = deque(by_debt(job.scope, (run for run in runs if run.key not in results)))
     _work_off(job, waiting, results)
+    AuditLog(job.store.location).tidy()
     summary = AuditSummary(
         source,
         tuple(results[run.key] for run in runs if run.key in results),
@@ -99,6 +105,15 @@ def audit_project(source: str, settings: AuditSettings) -> AuditSummary | State[
     )
     _show(summary)
     return Failed(message=summary.line, data=summary) if summary.has_failures else summary
+
+
+def _with_alerts(job: Job, runs: Sequence[TrackedRun]) -> Job:
+    """`job`, with people told of what earlier audits found, or retractions took back, and could not tell."""
+    alerts = alerts_of(job.store, send)
+    warning = alerts.catch_up(job.scope.tracker.kind, {run.key.project_key for run in runs})
+    if warning:
+        progress.current().say(f"warning: {warning}")
+    return replace(job, alerts=alerts)
 
 
 def _work_off(job: Job, waiting: deque[TrackedRun], results: dict[RunKey, RunResult]) -> None:
@@ -194,6 +209,7 @@ def _result(run: TrackedRun, state: State[Any]) -> RunResult:
         "failed",
         error=f"run {run.key.run_name}: {type(outcome).__name__}: {outcome}. "
         "This is a defect of spectral-edge: please report it with the traceback.",
+        error_class=type(outcome).__name__,
         traceback="".join(traceback.format_exception(outcome)),
         project=run.key.project,
     )

@@ -201,10 +201,18 @@ def retract(  # noqa: PLR0913, PLR0917 - as above
     from pipelines.retract import Request  # noqa: PLC0415 - see above
     from pipelines.retract_command import retract_source  # noqa: PLC0415 - see above
 
-    where = None if keep_store else settings.store
     told = settings.of_source(source)
     named = places(settings.trackers)
-    request = Request(source, tuple(run or ()), where, store is not None, told.tracking_address, told.criteria(), named)
+    request = Request(
+        source,
+        tuple(run or ()),
+        settings.store,
+        store is not None,
+        keep_store,
+        told.tracking_address,
+        told.criteria(),
+        named,
+    )
     raise typer.Exit(retract_source(request, dry_run=dry_run, ask=not yes, as_json=as_json))
 
 

@@ -123,7 +123,7 @@ def test_sql(store: Store, sql: str, rows: list[dict[str, Any]]) -> None:
 def test_summaries_and_descriptions(store: Store) -> None:
     assert "regime" in query(store, "DESCRIBE gaps")["column_name"].to_pylist()
     assert query(store, "SUMMARIZE gaps").num_rows == len(SCHEMAS["gaps"])
-    assert set(SCHEMAS) == set(query(store, "SHOW TABLES")["name"].to_pylist())
+    assert {*SCHEMAS, "audit_log"} == set(query(store, "SHOW TABLES")["name"].to_pylist())
 
 
 def test_named_questions(store: Store) -> None:

@@ -6,6 +6,8 @@ flow ends Failed when a run failed, and its result is the :class:`AuditSummary` 
 
 from __future__ import annotations
 
+import logging
+import time
 import traceback
 from collections import deque
 from collections.abc import Sequence
@@ -15,7 +17,7 @@ from datetime import datetime
 from typing import Any, Final, cast
 from uuid import UUID
 
-from prefect import State, Task, flow, task
+from prefect import State, Task, flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import TaskRun
@@ -32,10 +34,12 @@ from pipelines.budget import current
 from pipelines.decisions import Scope
 from pipelines.looking import LONG_AGO, Looks, by_debt, settled, waits_since
 from pipelines.one_run import Job, audit_one
+from pipelines.recording import record_audit
 from pipelines.results import AuditSummary, RunResult
 from pipelines.settings import AuditSettings
 from pipelines.sources import located
 from pipelines.spool import sweep
+from pipelines.wording import plain_text
 from spectral_edge.audit_log import AuditLog
 from spectral_edge.errors import SpectralEdgeError, TerminalError, TransientError
 from spectral_edge.store import Store
@@ -66,6 +70,8 @@ def audit_run(job: Job, run: TrackedRun) -> RunResult | State[RunResult]:
         result = audit_one(job, run)
     except TerminalError as error:
         result = RunResult.failure(run.key, error)
+    level = logging.ERROR if result.is_failure else logging.INFO
+    get_run_logger().log(level, "%s [run id %s]", plain_text(result.line), plain_text(run.key.run_id))
     if result.is_failure:
         return Failed(message=result.error, data=result)
     return result
@@ -112,7 +118,7 @@ def _with_alerts(job: Job, runs: Sequence[TrackedRun]) -> Job:
     alerts = alerts_of(job.store, send)
     warning = alerts.catch_up(job.scope.tracker.kind, {run.key.project_key for run in runs})
     if warning:
-        progress.current().say(f"warning: {warning}")
+        progress.current().warn(warning)
     return replace(job, alerts=alerts)
 
 
@@ -190,10 +196,15 @@ def run_audit(source: str, settings: AuditSettings) -> AuditSummary:
     Raises:
         SpectralEdgeError: As :func:`audit_project`.
     """
-    state = audit_project(source, settings, return_state=True)
-    outcome = state.result(raise_on_failure=False)
-    if isinstance(outcome, BaseException):
-        raise outcome
+    started = time.monotonic()
+    with progress.showing_in_flow(settings.log_format):
+        state = audit_project(source, settings, return_state=True)
+        outcome = state.result(raise_on_failure=False)
+        if isinstance(outcome, SpectralEdgeError | AuditSummary):
+            record_audit(source, settings, outcome, time.monotonic() - started)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        progress.current().source_ended(outcome)
     return cast("AuditSummary", outcome)
 
 

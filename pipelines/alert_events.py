@@ -7,12 +7,12 @@ posted and counts when the server has answered.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import httpx
 from prefect.client.orchestration import get_client
-from prefect.events.filters import EventFilter, EventIDFilter
+from prefect.events.filters import EventFilter, EventIDFilter, EventOccurredFilter
 from prefect.events.schemas.events import Event, RelatedResource, Resource
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.runtime import flow_run
@@ -20,7 +20,7 @@ from prefect.runtime import flow_run
 from pipelines.alerts import AlertEvent
 from spectral_edge.errors import TransientError
 
-_AT_ONCE: Final = 100
+_AT_ONCE: Final = 50  # more than these a server does not list at once
 
 
 def send(events: Sequence[AlertEvent]) -> None:
@@ -36,16 +36,28 @@ def send(events: Sequence[AlertEvent]) -> None:
         with get_client(sync_client=True) as client:
             for start in range(0, len(events), _AT_ONCE):
                 some = events[start : start + _AT_ONCE]
-                known = client.read_events(EventFilter(id=EventIDFilter(id=[event.id for event in some])), _AT_ONCE)
-                has = {event.id for event in known.events}
+                has = {event.id for event in client.read_events(_with_ids(some), _AT_ONCE).events}
                 new = [_as_prefect(event) for event in some if event.id not in has]
                 if new:
                     client.request("POST", "/events", json=new)
     except (httpx.HTTPError, PrefectHTTPStatusError) as error:
         raise TransientError(
-            f"the Prefect server did not take the events of alerts: {type(error).__name__}.",
+            f"the Prefect server did not take the events of alerts: {_said(error)}.",
             next_step="see that the server answers.",
         ) from error
+
+
+def _said(error: Exception) -> str:
+    """Without the address, which may hold a password."""
+    if isinstance(error, PrefectHTTPStatusError):
+        return f"it answered {error.response.status_code}"
+    return type(error).__name__
+
+
+def _with_ids(events: Sequence[AlertEvent]) -> EventFilter:
+    until = datetime.now(UTC) + timedelta(days=1)  # the clock of another machine may be ahead
+    ids = EventIDFilter(id=[event.id for event in events])
+    return EventFilter(id=ids, occurred=EventOccurredFilter(until=until))
 
 
 def _as_prefect(event: AlertEvent) -> dict[str, Any]:

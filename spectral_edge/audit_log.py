@@ -38,7 +38,7 @@ _TEXT, _INT, _TIME = pa.string(), pa.int64(), pa.timestamp("us", tz="UTC")
 
 SCHEMA: Final = pa.schema(
     [
-        _column("at", _TIME, "when the line was written, by the clock of the machine that wrote it"),
+        _column("written_at", _TIME, "when the line was written, by the clock of the machine that wrote it"),
         _column("tracker", _TEXT, "kind of tracker the run lives in"),
         _column("project_key", _TEXT, "partition: a file-system-safe name made from project"),
         _column("project", _TEXT, "experiment (MLflow), project (W&B) or parent folder (dir) of the run"),
@@ -103,7 +103,7 @@ class Entry:
     def row(self, at: dt.datetime) -> dict[str, Any]:
         """The row of the table."""
         fields = {name: value for name, value in vars(self).items() if name != "key"}
-        return {"at": at, "version": version("spectral-edge"), **self.key.columns(), **fields}
+        return {"written_at": at, "version": version("spectral-edge"), **self.key.columns(), **fields}
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class AuditLog:
         )
         if run_id is not None:
             wanted &= pc.field("run_id") == pa.scalar(run_id)
-        return list(self.dataset().to_table(filter=wanted).sort_by("at").to_pylist())
+        return list(self.dataset().to_table(filter=wanted).sort_by("written_at").to_pylist())
 
     def dataset(self, until: dt.datetime | None = None) -> pds.Dataset:
         """All rows as a lazy Arrow dataset, those written later than `until` left out; empty where there is none."""
@@ -151,7 +151,7 @@ class AuditLog:
         if table is None:
             return pds.dataset(SCHEMA.empty_table())
         found = delta.dataset(self.location, table, TABLE, SCHEMA)
-        return found if until is None else found.filter(pc.field("at") <= pa.scalar(until, _TIME))
+        return found if until is None else found.filter(pc.field("written_at") <= pa.scalar(until, _TIME))
 
     def store_id(self) -> UUID:
         """Tells the store of this log from all others."""

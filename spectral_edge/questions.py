@@ -81,7 +81,8 @@ ORDER BY prediction, project""",
         "log": Question(
             "what was written to which run, when and by which version, and what people were told of, the latest first",
             """\
-SELECT written_at, event, project, run_name, level, metric_points, files, error, "group", kind, onset_step, reason, version
+SELECT written_at, event, project, run_name, level, metric_points, files, error, "group", kind, onset_step, reason,
+       version
 FROM audit_log
 ORDER BY written_at DESC, project, run_name, event, "group", kind""",
         ),

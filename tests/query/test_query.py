@@ -153,7 +153,7 @@ def test_an_unknown_table_tells_which_there_are(store: Store) -> None:
     with pytest.raises(UsageError) as caught:
         query(store, "SELECT * FROM gap")
     assert "Table with name gap does not exist" in str(caught.value)
-    assert "Tables: runs, inner_products, gaps, transitions, scorecard." in str(caught.value)
+    assert "Tables: runs, inner_products, gaps, transitions, scorecard, audit_log." in str(caught.value)
 
 
 def test_an_unknown_column_tells_which_there_are(store: Store) -> None:

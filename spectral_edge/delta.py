@@ -230,14 +230,17 @@ def files(delta: DeltaTable) -> list[DataFile]:
     return found
 
 
-def dataset(location: StoreLocation, delta: DeltaTable, table: str) -> pds.Dataset:
-    """`table` as a lazy Arrow dataset over a native file system (see StoreLocation.filesystem)."""
+def dataset(location: StoreLocation, delta: DeltaTable, table: str, schema: pa.Schema | None = None) -> pds.Dataset:
+    """`table` as a lazy Arrow dataset over a native file system (see StoreLocation.filesystem).
+
+    `schema` is that of a table which is not one of SCHEMAS.
+    """
     found = files(delta)
     with store_errors(delta.table_uri):
         filesystem = location.filesystem()
     parquet = pds.ParquetFileFormat()
     fragments = [parquet.make_fragment(f"{table}/{file.path}", filesystem, file.holds) for file in found]
-    return pds.FileSystemDataset(fragments, SCHEMAS[table], parquet, filesystem)
+    return pds.FileSystemDataset(fragments, schema or SCHEMAS[table], parquet, filesystem)
 
 
 def lacking(delta: DeltaTable, table: str) -> frozenset[str]:

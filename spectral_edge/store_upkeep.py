@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pds
 from deltalake import DeltaTable, write_deltalake
 
-from spectral_edge import delta
+from spectral_edge import audit_log, delta
 from spectral_edge.errors import StoreLockedError, UsageError
 from spectral_edge.store_errors import store_errors
 from spectral_edge.store_location import StoreLocation
@@ -76,7 +76,8 @@ def upkeep(
             left_behind="everything, untouched",
             next_step="leave it out to keep a week: readers and writers may still need younger files",
         )
-    return [_keep_up(location, name, writing, keep, dry_run=dry_run) for name in present(location)]
+    names = [*present(location), *((audit_log.TABLE,) if delta.table_exists(location, audit_log.TABLE) else ())]
+    return [_keep_up(location, name, writing, keep, dry_run=dry_run) for name in names]
 
 
 def _keep_up(
@@ -94,7 +95,8 @@ def _keep_up(
         for files in wanting:
             try:
                 with writing():
-                    delta.commit(location, table, partial(_rewrite, location, table, files[0]))
+                    rewrite = partial(_rewrite, location, table) if table in SCHEMAS else audit_log.merge_files
+                    delta.commit(location, table, partial(rewrite, files[0]))
             except StoreLockedError:
                 busy += 1
     with writing():

@@ -17,7 +17,7 @@ from deltalake import DeltaTable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spectral_edge import delta, store_upkeep
+from spectral_edge import delta, store_rewrite, store_upkeep
 from spectral_edge.errors import UsageError
 from spectral_edge.query import query
 from spectral_edge.store import Store
@@ -38,7 +38,7 @@ def files_of(store: Store, name: str) -> list[delta.DataFile]:
 
 
 def test_compacting_sorts_and_keeps_every_row(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_upkeep, "_ROWS_AT_ONCE", 70)  # so that several stretches of runs are sorted
+    monkeypatch.setattr(store_rewrite, "_ROWS_AT_ONCE", 70)  # so that several stretches of runs are sorted
     store = Store.open(root)
     fill(store)
     before = raw(store)
@@ -79,7 +79,7 @@ def test_a_run_is_found_without_opening_the_files_of_others(tmp_path: Path) -> N
 
 @given(st.lists(st.tuples(st.text(max_size=3), st.text(max_size=3)), max_size=8))
 def test_depth_is_the_most_files_that_one_run_may_lie_in(ranges: list[tuple[str, str]]) -> None:
-    files = [delta.DataFile("p", "t", "k", 1, min(pair), max(pair)) for pair in ranges]
+    files = [delta.DataFile("p", "p", "t", "k", 1, min(pair), max(pair)) for pair in ranges]
     points = {end for pair in ranges for end in pair}
     brute = max((sum(low <= at <= high for low, high in map(sorted, ranges)) for at in points), default=0)
     assert store_upkeep._depth(files) == brute

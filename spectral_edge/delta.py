@@ -194,11 +194,6 @@ def distinct(
     return {tuple(row.values()) for row in rows.select(list(columns)).to_pylist()}
 
 
-def empty_dataset(table: str) -> pds.Dataset:
-    """`table` without a row, for a store that is older than it."""
-    return pds.dataset(SCHEMAS[table].empty_table())
-
-
 @dataclass(frozen=True)
 class DataFile:
     """One Parquet file of a table, as the table's log describes it; `path` is relative to the table's folder."""
@@ -211,6 +206,10 @@ class DataFile:
     size: int
     first_run: str | None
     last_run: str | None
+
+    def may_hold(self, run_id: str) -> bool:
+        """Whether there may be a row of that run in it."""
+        return self.first_run is None or self.last_run is None or self.first_run <= run_id <= self.last_run
 
     @property
     def holds(self) -> pc.Expression:

@@ -28,9 +28,10 @@ from spectral_edge.store_location import StoreLocation
 from spectral_edge.store_lock import write_lock
 from spectral_edge.store_place import DETAILS, add_later_tables, ensure_tables, present
 from spectral_edge.store_rewrite import sort_rows
-from spectral_edge.store_rows import IDENTITY, Identity, audits_of, identity_text, joined, rows_of
+from spectral_edge.store_rows import IDENTITY, Identity, audits_of, rows_of
 from spectral_edge.store_upkeep import KEEP, TableUpkeep, upkeep
 from spectral_edge.tables import SCHEMAS, RunKey, RunTables
+from spectral_edge.visible import VisibleRows
 
 _TRIES: Final = 8
 _Found = TypeVar("_Found")
@@ -213,10 +214,9 @@ class Store:
         """The five tables by name as lazy Arrow datasets: committed rows only, all of one moment."""
         committed, found = self._steadily(
             None,
-            lambda: {name: delta.dataset(self.location, self._table(name), name) for name in self._present()},
+            lambda: {name: delta.files(self._table(name)) for name in self._present()},
         )
-        ours = identity_text().isin(pa.array(map(joined, committed), pa.string()))
-        return {name: found.get(name, delta.empty_dataset(name)).filter(ours) for name in SCHEMAS}
+        return {name: VisibleRows(self.location, found.get(name, []), name, committed) for name in SCHEMAS}
 
     def sweep(self) -> int:
         """Delete the rows that no committed audit owns, which killed writers left; returns how many audits they were.

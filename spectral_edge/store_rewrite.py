@@ -47,7 +47,7 @@ def rewrite(location: StoreLocation, table: str, of: delta.DataFile, latest: Del
     Raises:
         CommitFailedError: Another writer changed one of the files that were read.
     """
-    place = {"tracker": of.tracker, "project_key": of.project_key}
+    place: dict[str, str | None] = {"tracker": of.tracker, "project_key": of.project_key}
     old = [file for file in delta.files(latest) if (file.tracker, file.project_key) == tuple(place.values())]
     known = frozenset(SCHEMAS[table].names) - delta.lacking(latest, table) - place.keys()
     schema = pa.schema([pa.field(it.name, it.type, it.nullable) for it in SCHEMAS[table] if it.name in known])
@@ -62,7 +62,8 @@ def rewrite(location: StoreLocation, table: str, of: delta.DataFile, latest: Del
             file.size,
             place,
             now,
-            # It is said to change data, though it does not: deltalake 1.6 lets two that do not drop the same file.
+            # It is said to change data, though it does not: else deltalake 1.6 would let two compactions at once both
+            # commit, and each row would be there twice.
             data_change=True,
             stats=file.statistics,
         )

@@ -11,9 +11,8 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import replace
-from datetime import datetime
 from typing import Any, Final, cast
 from uuid import UUID
 

@@ -10,7 +10,8 @@ from integrations.annotations import annotation_of
 from integrations.tracker import CheckpointListing, RunState, TrackedRun, WriteReceipt
 from integrations.training_record import training_record
 from pipelines.decisions import NO_FINGERPRINT, Decision, Scope, decide
-from pipelines.measuring import Costs, measure
+from pipelines.measuring import measure
+from pipelines.reading import Costs
 from pipelines.results import RunResult
 from spectral_edge.analysis import Provenance, analyse_run, failed_run
 from spectral_edge.errors import (

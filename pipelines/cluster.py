@@ -22,6 +22,7 @@ from pipelines.part import Origin, Part, PartRead, read_part
 from pipelines.progress import RunProgress
 from pipelines.reading import Costs, Reading
 from pipelines.settings import AuditSettings
+from pipelines.wording import count_text
 from spectral_edge.blocks import Shard
 from spectral_edge.errors import SpectralEdgeError, TerminalError, TransientError, UsageError
 from spectral_edge.settings import PASS_VERSION
@@ -118,8 +119,9 @@ class Cluster:
             error.of_run(run_name)
             raise
         except KilledWorker as error:
+            dead = count_text(error.allowed_failures + 1, "worker")
             raise TerminalError(
-                f"{error.allowed_failures + 1} workers died while they read it; the last was {error.last_worker.name}.",
+                f"{dead} died while reading it, the last of them {error.last_worker.address}.",
                 run=run_name,
                 next_step="see in the workers' logs whether they were out of memory or were stopped from outside.",
             ) from None
@@ -195,7 +197,7 @@ def _runner(address: str) -> DaskTaskRunner:
         "n_workers": workers,
         "threads_per_worker": 1,
         "memory_limit": 0,  # the pass bounds its memory by itself; a share of this machine's may be less than libraries
-        "dashboard_address": None,
+        "dashboard_address": "127.0.0.1:0",  # Dask's pages are for this machine alone
     }
     return DaskTaskRunner(cluster_class=LocalCluster, cluster_kwargs=kwargs)
 

@@ -10,6 +10,7 @@ flow's parameters and Prefect's own key to the workers, and have each of them re
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -75,8 +76,6 @@ class Cluster:
             done = self._results(futures, reading.run.key.run_name, costs, shown)
         finally:
             self._client.cancel(futures)  # those that another part's error has made useless
-        if len(done) == 1:
-            return done[0].trajectory
         return add_up([part.trajectory for part in done], [ref.name for ref in reading.refs])
 
     def _parts(self, reading: Reading) -> list[Part]:
@@ -197,6 +196,7 @@ def _runner(address: str) -> DaskTaskRunner:
         "n_workers": workers,
         "threads_per_worker": 1,
         "memory_limit": 0,  # the pass bounds its memory by itself; a share of this machine's may be less than libraries
+        "silence_logs": logging.ERROR,  # warnings of workers that come and go are no news for who waits for an audit
         "dashboard_address": "127.0.0.1:0",  # Dask's pages are for this machine alone
     }
     return DaskTaskRunner(cluster_class=LocalCluster, cluster_kwargs=kwargs)

@@ -26,7 +26,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 
 from integrations.tracker import TrackedRun
-from pipelines import progress
+from pipelines import cluster, progress
 from pipelines.alert_events import send
 from pipelines.alerts import alerts_of
 from pipelines.budget import current
@@ -100,7 +100,9 @@ def audit_project(source: str, settings: AuditSettings) -> AuditSummary | State[
         if result.known:
             progress.current().run_ended(result)
     waiting = deque(by_debt(job.scope, (run for run in runs if run.key not in results)))
-    _work_off(job, waiting, results)
+    if waiting:
+        with cluster.using(source, settings):
+            _work_off(job, waiting, results)
     AuditLog(job.store.location).tidy()
     summary = AuditSummary(
         source,
@@ -125,11 +127,13 @@ def _work_off(job: Job, waiting: deque[TrackedRun], results: dict[RunKey, RunRes
     """A task for each of `waiting`, in order, as long as the budget allows one more; those left stay in `waiting`."""
     settings, display = job.scope.settings, progress.current()
     budget, looks = current(settings), Looks(job.scope, job.store)
-    runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=settings.workers)
+    # Threads are made as they are needed.
+    runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=cluster.MOST_AT_ONCE)
     with runner, closing(looks):
         in_flight: dict[UUID, tuple[TrackedRun, PrefectFuture[Any]]] = {}
         while True:
-            while waiting and len(in_flight) < settings.workers and budget.allows(len(in_flight)):
+            room = cluster.runs_at_once(settings)
+            while waiting and len(in_flight) < room and budget.allows(len(in_flight)):
                 run = waiting.popleft()
                 # `quote`: Prefect looks for futures inside of parameters, 70 ms a run where the store knows 2,000.
                 task_ = runner.submit(audit_run, {"job": quote(job), "run": quote(run)})
@@ -163,7 +167,7 @@ def _show(summary: AuditSummary) -> None:
 def prepare(source: str, settings: AuditSettings) -> tuple[Job, list[TrackedRun]]:
     """The runs of `source`, and all that is needed to audit them."""
     settings = settings.of_source(source)
-    device = settings.torch_device()
+    device = settings.torch_device() if settings.dask is None else settings.device  # workers know what they have
     tracker, selection = located(source, settings)
     store = Store.open(settings.store)
     if store.location.is_local:

@@ -25,6 +25,7 @@ from spectral_edge.store_errors import store_errors
 from spectral_edge.store_location import StoreLocation
 from spectral_edge.store_place import present
 from spectral_edge.store_rewrite import FILE_BYTES, rewrite
+from spectral_edge.tables import SCHEMAS
 
 KEEP: Final = dt.timedelta(days=7)
 _LEAST_KEEP: Final = dt.timedelta(days=1)

@@ -14,6 +14,7 @@ from pipelines import progress
 from pipelines.decisions import Decision, Scope, fingerprint
 from pipelines.fetching import fetch_segments
 from pipelines.spool import spool_folder
+from spectral_edge import interruption
 from spectral_edge.errors import TrajectoryError, ZeroUpdatesError
 from spectral_edge.gram import TrajectoryPass
 from spectral_edge.recorded import Recorded, sketch_warnings
@@ -125,6 +126,7 @@ class _Reading:
         shown = progress.current().run_started(self.run.key, len(refs), 0 if is_local else n_bytes, n_bytes)
 
         def on_bytes(n_read: int) -> None:
+            interruption.check()
             costs.bytes_read += n_read
             shown.read(n_read)
 

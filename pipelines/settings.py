@@ -97,6 +97,7 @@ class AuditSettings(BaseSettings):
     max_bytes: ByteSize | None = Field(None, gt=0, description="a size such as 500GB or 2TiB")
     max_minutes: float | None = Field(None, gt=0, description="a number of minutes")
     max_runs: int | None = Field(None, gt=0, description="a whole number of runs, at least 1")
+    max_tries: int = Field(3, ge=1, description="a whole number of deaths of the process, at least 1")
     sources: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="sources that commands take where none is given, separated by commas, or a list in JSON"
     )

@@ -82,13 +82,14 @@ def _work(job: Job, run: TrackedRun, decision: Decision, result: RunResult) -> R
     """All that may take long, noted as an attempt."""
     dead, settings = job.scope.deaths.get(identity(run), ()), job.scope.analysis.hash
     before = same_work(job.scope.deaths_of(run), decision.fingerprint, settings)
+    told = ""
     if before:
         told = f"the last audit of it, begun at {moment_text(before[-1].began_at)}, ended with the death of its process"
         told += f": try {len(before) + 1} of {job.scope.settings.max_tries}"
         progress.current().say(f"{run.key.run_name}: {told}")
-        result = replace(result, warnings=(*result.warnings, told))
     with attempt(job.store, run.key, job.source, decision.fingerprint, settings, dead):
-        return _update(job, run, result) if decision.action == "update" else _audit(job, run, decision, result)
+        done = _update(job, run, result) if decision.action == "update" else _audit(job, run, decision, result)
+    return replace(done, warnings=(*done.warnings, told)) if told else done
 
 
 def _quarantined(job: Job, run: TrackedRun, decision: Decision) -> QuarantinedError:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import typer
 
-from pipelines import progress
+from pipelines import progress, stopping
 from pipelines.budget import sharing
 from pipelines.prefect_server import PrefectServer, set_environment_defaults
 from pipelines.settings import AuditSettings
@@ -32,6 +32,11 @@ def audit_sources(sources: Sequence[str], settings: AuditSettings, *, as_json: b
     Raises:
         UsageError: A source that cannot be.
     """
+    with stopping.exiting():
+        return _audit_sources(sources, settings, as_json=as_json)
+
+
+def _audit_sources(sources: Sequence[str], settings: AuditSettings, *, as_json: bool) -> int:
     set_environment_defaults()
     server = PrefectServer()
     server.start()
@@ -88,6 +93,9 @@ def _tell(sources: Sequence[str], work: Callable[[str], _Told], *, as_json: bool
         told.append(outcome.as_json())
         if not as_json:
             typer.echo(outcome.line if len(sources) == 1 else f"{source}: {outcome.line}")
+        if stopping.exit_code() is not None:
+            code = stopping.exit_code() or code
+            break
     if as_json:
         print_json({"sources": told})
     return code

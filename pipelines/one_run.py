@@ -9,11 +9,14 @@ import pyarrow as pa
 from integrations.annotations import annotation_of
 from integrations.tracker import Annotation, CheckpointListing, RunState, TrackedRun, WriteReceipt
 from integrations.training_record import training_record
+from pipelines import progress
 from pipelines.alerts import Alerts
-from pipelines.decisions import NO_FINGERPRINT, Decision, Scope, decide
+from pipelines.attempts import attempt, forget, quarantine, same_work
+from pipelines.decisions import NO_FINGERPRINT, WORK, Decision, Scope, decide, identity
 from pipelines.measuring import measure
 from pipelines.reading import Costs
 from pipelines.results import RunResult
+from pipelines.wording import moment_text
 from spectral_edge.analysis import Provenance, analyse_run, failed_run
 from spectral_edge.audit_log import AuditLog, Entry
 from spectral_edge.errors import (
@@ -21,6 +24,7 @@ from spectral_edge.errors import (
     CheckpointError,
     CheckpointFormatError,
     NoStepError,
+    QuarantinedError,
     SpectralEdgeError,
     StoreError,
     TrajectoryError,
@@ -38,6 +42,7 @@ class Job:
     store: Store
     device: str
     tracker_name: str | None = None
+    source: str = ""
     alerts: Alerts | None = None
 
     def keep(self, tables: RunTables) -> tuple[str, ...]:
@@ -72,15 +77,40 @@ def audit_one(job: Job, run: TrackedRun) -> RunResult:
         project=run.key.project,
         audit_id=audit_id(decision.fingerprint, job.scope.analysis.hash),
     )
+    if decision.action in WORK:
+        return _work(job, run, decision, result)
+    if decision.action == "quarantine":
+        raise _quarantined(job, run, decision)
+    forget(job.store, job.scope.deaths.get(identity(run), ()))  # another audit has survived it
     if decision.action == "report_no_checkpoints":
         return replace(result, outcome="no_checkpoints", audit_id=None)
     if decision.action == "report_known_error":
         return result.failed_as_before(decision.known_error)
-    if decision.action in {"audit", "extend", "reanalyse"}:
-        return _audit(job, run, decision, result)
-    if decision.action == "update":
-        return _update(job, run, result)
     return result.partial_as_before(decision.known_error) if decision.known_error else result
+
+
+def _work(job: Job, run: TrackedRun, decision: Decision, result: RunResult) -> RunResult:
+    """All that may take long, noted as an attempt."""
+    dead, settings = job.scope.deaths.get(identity(run), ()), job.scope.analysis.hash
+    before = same_work(job.scope.deaths_of(run), decision.fingerprint, settings)
+    told = ""
+    if before:
+        told = f"the last audit of it, begun at {moment_text(before[-1].began_at)}, ended with the death of its process"
+        told += f": try {len(before) + 1} of {job.scope.settings.max_tries}"
+        progress.current().say(f"{run.key.run_name}: {told}")
+    with attempt(job.store, run.key, job.source, decision.fingerprint, settings, dead):
+        done = _update(job, run, result) if decision.action == "update" else _audit(job, run, decision, result)
+    return replace(done, warnings=(*done.warnings, told)) if told else done
+
+
+def _quarantined(job: Job, run: TrackedRun, decision: Decision) -> QuarantinedError:
+    """The error; it is kept in the store in place of the run's tables, unless those are of the same checkpoints."""
+    dead = job.scope.deaths_of(run)
+    error = quarantine(run.key.run_name, same_work(dead, decision.fingerprint, job.scope.analysis.hash))
+    if job.scope.stored(run, decision.fingerprint) is None:
+        _record_failure(job, run, _provenance(job, run, decision, Costs()), error)
+        forget(job.store, dead)
+    return error
 
 
 def _audit(job: Job, run: TrackedRun, decision: Decision, result: RunResult) -> RunResult:
@@ -210,7 +240,7 @@ def _provenance(job: Job, run: TrackedRun, decision: Decision, costs: Costs) -> 
 
 
 def _record_failure(
-    job: Job, run: TrackedRun, provenance: Provenance, error: CheckpointError | TrajectoryError
+    job: Job, run: TrackedRun, provenance: Provenance, error: CheckpointError | TrajectoryError | QuarantinedError
 ) -> None:
     error.of_run(run.key.run_name)
     job.keep(failed_run(run.key, error, job.scope.analysis, provenance))

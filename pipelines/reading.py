@@ -15,6 +15,7 @@ from pathlib import Path
 from integrations.tracker import CheckpointRef, TrackedRun, Tracker
 from pipelines.fetching import fetch_segments
 from pipelines.spool import spool_folder
+from spectral_edge import interruption
 from spectral_edge.blocks import WHOLE, Shard
 from spectral_edge.gram import TrajectoryPass
 from spectral_edge.settings import Settings
@@ -82,6 +83,7 @@ def read(
     lags = reading.analysis.lags
 
     def count_bytes(n_read: int) -> None:
+        interruption.check()
         costs.bytes_read += n_read
         on_bytes(n_read)
 

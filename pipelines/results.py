@@ -124,11 +124,13 @@ class AuditSummary:
     Attributes:
         left: Runs that were not looked at because the budget was spent.
         oldest_debt: Since when the first of them waits.
+        stopped: Whether they are left because the process was told to end.
     """
 
     source: str
     runs: tuple[RunResult, ...]
     left: int = 0
+    stopped: bool = False
     oldest_debt: datetime | None = None
 
     @property
@@ -158,11 +160,16 @@ class AuditSummary:
 
     @property
     def _later(self) -> str:
+        if self.stopped:
+            return f" Stopped: {self._are_left}; nothing is half done."
         if not self.left:
             return ""
         waits = self.oldest_debt and f", oldest debt {age_text(datetime.now(UTC) - self.oldest_debt)}"
-        are_left = f"{count_text(self.left, 'run')} {'is' if self.left == 1 else 'are'} left for the next audit"
-        return f" The budget is spent: {are_left}{waits or ''}."
+        return f" The budget is spent: {self._are_left}{waits or ''}."
+
+    @property
+    def _are_left(self) -> str:
+        return f"{count_text(self.left, 'run')} {'is' if self.left == 1 else 'are'} left for the next audit"
 
     def _counted(self, outcome: Outcome, words: str) -> str:
         return _counted(sum(run.outcome == outcome for run in self.runs), words)
@@ -171,7 +178,7 @@ class AuditSummary:
         """For `--json`."""
         oldest = self.oldest_debt and self.oldest_debt.isoformat()
         runs = [asdict(run) for run in self.runs]
-        return {"source": self.source, "runs": runs, "left": self.left, "oldest_debt": oldest}
+        return {"source": self.source, "runs": runs, "left": self.left, "oldest_debt": oldest, "stopped": self.stopped}
 
 
 def _counted(number: int, words: str) -> str:

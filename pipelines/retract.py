@@ -15,7 +15,8 @@ from integrations.locate import locate
 from integrations.place import Place
 from integrations.selection import Criteria
 from integrations.tracker import RetractReceipt, TrackedRun, Tracker
-from pipelines.decisions import RunIdentity, identity
+from pipelines.attempts import RunIdentity
+from pipelines.decisions import identity
 from pipelines.wording import count_text
 from spectral_edge.audit_log import AuditLog, Entry
 from spectral_edge.errors import NotFoundError, SpectralEdgeError

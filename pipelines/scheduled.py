@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import threading
 import time
+from itertools import takewhile
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Optional
 
 from prefect import State, flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 from prefect.concurrency.sync import concurrency
-from prefect.states import Failed
+from prefect.states import Cancelled, Failed
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from integrations.folder_tracker import FolderTracker
@@ -24,6 +25,7 @@ from pipelines.audit import run_audit
 from pipelines.settings import AuditSettings, load_settings
 from pipelines.sources import located
 from pipelines.wording import plain_text
+from spectral_edge import interruption
 from spectral_edge.errors import NotFoundError, SpectralEdgeError, UsageError
 from spectral_edge.store import Store
 
@@ -108,10 +110,13 @@ def audit_sources(
             "`state` and `since` say which runs are meant, and so does `runs`: running and new.",
             next_step="leave `state` and `since` out, or set `runs` to all.",
         )
-    rows = [_audited(source, look) for source in wanted for look in _looks(source, runs, new_within, settings)]
+    looks = ((source, look) for source in wanted for look in _looks(source, runs, new_within, settings))
+    rows = [_audited(source, look) for source, look in takewhile(lambda _: not interruption.is_asked(), looks)]
     failed = sum(row["outcome"] == "failed" for row in rows)
     line = f"{len(rows) - failed} of {len(rows)} audits went well"
     create_table_artifact(table=rows, key=SUMMARY_KEY, description=line)
+    if interruption.is_asked():
+        return Cancelled(message="The process was told to end. The next audit goes on where this one ended.")
     return Failed(message=f"{line}; the artifact {SUMMARY_KEY} tells what failed.", data=line) if failed else line
 
 

@@ -105,6 +105,7 @@ class AuditSettings(BaseSettings):
     max_runs: int | None = Field(None, gt=0, description="a whole number of runs, at least 1")
     metrics_file: Path | None = Field(None, description="a file for Prometheus, such as spectral_edge.prom")
     log_format: Literal["text", "json"] = Field("text", description="text or json")
+    max_tries: int = Field(3, ge=1, description="a whole number of deaths of the process, at least 1")
     sources: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="sources that commands take where none is given, separated by commas, or a list in JSON"
     )

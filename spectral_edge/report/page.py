@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
-import zlib
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
@@ -27,6 +25,7 @@ from markupsafe import Markup
 from spectral_edge.report.atomic import write_atomically
 from spectral_edge.report.charts import VEGA_LITE, chart_spec
 from spectral_edge.report.drawn import GAP_COLUMNS
+from spectral_edge.report.packing import packed
 from spectral_edge.report.palette import PAGE, REGIMES
 from spectral_edge.report.scores import scorecard_view
 from spectral_edge.report.verdict import Row, as_mapping, false_alarm_rate
@@ -78,8 +77,10 @@ def render_page(
     """
     views = list(_views(runs, gaps, transitions))
     styles, scripts = _asset("page.css"), (_vega(), _asset("page.js"))
-    template = _environment().get_template("page.html")
-    return template.render(
+    card = scorecard_view(scores)
+    run_page = _environment().get_template("run.html")
+    sections = [Markup(run_page.render(view=view, single=single, scores=card.by_run)) for view in views]  # noqa: S704  the template escaped what is not ours
+    return _environment().get_template("page.html").render(
         single=single,
         views=views,
         projects=[(name, list(rows)) for name, rows in groupby(views, lambda view: view.row["project"])],
@@ -90,7 +91,9 @@ def render_page(
         versions=sorted({as_mapping(view.row["versions"]).get("spectral-edge", "unknown") for view in views}),
         chance=_by_chance([view.row for view in views if view.outcome in {"change", "none"}]),
         regimes=REGIMES,
-        scorecard=scorecard_view(scores),
+        scorecard=card,
+        sections=sections,
+        packed=[packed(view.groups, "" if single else page) for view, page in zip(views, sections, strict=True)],
         styles=Markup(styles),  # noqa: S704  our own file
         scripts=[Markup(script) for script in scripts],  # noqa: S704  our own file and the bundle of vl-convert
         policy=_policy(styles, scripts),
@@ -154,19 +157,13 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["json"] = _json
-    environment.filters["packed"] = _packed
+    environment.filters["zip"] = partial(zip, strict=True)
     return environment
 
 
 def _json(value: object) -> Markup:
     """JSON that may stand inside a script element: no `<`, `>`, `&`, and ASCII only."""
     return htmlsafe_json_dumps(value, separators=(",", ":"), allow_nan=False)
-
-
-def _packed(value: object) -> str:
-    """JSON, deflated, in base64: less than half the size, and no character that markup knows."""
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-    return base64.b64encode(zlib.compress(text.encode())).decode()
 
 
 def _asset(name: str) -> str:

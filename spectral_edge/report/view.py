@@ -75,11 +75,6 @@ class RunView:
     strip_text: str
     groups: Mapping[str, Drawn]
 
-    @property
-    def charts(self) -> list[tuple[str, Drawn]]:
-        """Groups with their drawn data, as pairs: a group's name is tracker text, and never a key in the page."""
-        return list(self.groups.items())
-
 
 def run_view(summary: Row, gaps: pa.Table, transitions: Sequence[Row]) -> RunView:
     """What the page shows of one run.
@@ -89,7 +84,7 @@ def run_view(summary: Row, gaps: pa.Table, transitions: Sequence[Row]) -> RunVie
         gaps: Its rows of table `gaps`, columns `GAP_COLUMNS` at least.
         transitions: Its rows of table `transitions`.
     """
-    groups = drawn_groups(gaps, transitions)
+    groups = drawn_groups(gaps, transitions, summary)
     leading = next(iter(groups.values()), None)
     ordered = sorted(transitions, key=lambda row: (row["onset_step"], row["group"], row["kind"]))
     best = strongest(transitions)
@@ -111,7 +106,7 @@ def run_view(summary: Row, gaps: pa.Table, transitions: Sequence[Row]) -> RunVie
         versions=_pairs(summary["versions"]),
         strip=strip,
         onsets=onsets,
-        strip_text="; ".join(_stretch_text(stretch) for stretch in leading["stretches"]) if leading else "",
+        strip_text="; ".join(_stretch_text(stretch) for stretch in leading.stretches) if leading else "",
         groups=groups,
     )
 
@@ -189,12 +184,12 @@ def _notes(summary: Row, drawn: Drawn | None) -> Iterator[str]:
     yield from summary["warnings"] or ()
     if drawn is None:
         return
-    short = sum(map(bool, drawn["windows"]["short"]))
+    short = sum(map(bool, drawn.counted["short"]))
     if short:
         yield f"{count(short, 'window')} at the start hold fewer updates than a full one and are drawn dashed."
-    if all(value is None for value in drawn["windows"]["learning_rate"]):
+    if not drawn.knows("learning_rate"):
         yield "No learning rate is known for this run, so no adiabatic parameter could be computed."
-    unknown = [one for one in drawn["stretches"] if one["regime"] == "undetermined" and one["reason"]]
+    unknown = [one for one in drawn.stretches if one["regime"] == "undetermined" and one["reason"]]
     for stretch in unknown[:REASONS_SHOWN]:
         reason = stretch["reason"].rstrip(".")
         yield f"No regime from step {number(stretch['from'])} to {number(stretch['to'])}: {reason}."
@@ -229,7 +224,7 @@ def _pairs(text: str | None) -> tuple[tuple[str, str], ...]:
 
 
 def _strip(drawn: Drawn) -> tuple[tuple[Band, ...], tuple[float, ...]]:
-    stretches: list[dict[str, Any]] = drawn["stretches"]
+    stretches: list[dict[str, Any]] = drawn.stretches
     if not stretches:
         return (), ()
     first, last = stretches[0]["from"], stretches[-1]["to"]
@@ -238,7 +233,7 @@ def _strip(drawn: Drawn) -> tuple[tuple[Band, ...], tuple[float, ...]]:
         Band(one["regime"], round((one["from"] - first) * scale, 2), round((one["to"] - one["from"]) * scale, 2))
         for one in stretches
     )
-    return tuple(bands), tuple(round((one["onset_step"] - first) * scale, 2) for one in drawn["transitions"])
+    return tuple(bands), tuple(round((one["onset_step"] - first) * scale, 2) for one in drawn.transitions)
 
 
 def _stretch_text(stretch: Mapping[str, Any]) -> str:

@@ -62,7 +62,7 @@ def chart_spec(palette: Palette) -> Spec:
     Built once a process, because Altair takes a second to check it against its schema: take care not to change it.
     """
     chart = alt.vconcat(*panels(palette), data=WINDOWS, spacing=10).resolve_scale(x="independent", color="independent")
-    spec = cast("Spec", _with_rows(chart).properties(autosize="pad").configure(**_config(palette)).to_dict())
+    spec = cast("Spec", _with_rows(chart).properties(autosize="pad").configure(**config(palette)).to_dict())
     for panel in spec["vconcat"] if palette.interactive else []:
         for layer in panel["layer"]:
             layer["mark"]["clip"] = {"expr": ZOOMED}
@@ -73,7 +73,7 @@ def _empty_chart_spec(palette: Palette) -> Spec:
     """A chart that says that there is nothing to draw."""
     words = alt.Chart(alt.InlineData([{}])).mark_text(text="No window of updates: nothing to draw.", size=13)
     chart = words.encode(color=alt.value(palette.muted)).properties(width=WIDTH, height=80)
-    return cast("Spec", chart.configure(**_config(palette)).to_dict())
+    return cast("Spec", chart.configure(**config(palette)).to_dict())
 
 
 def filled(spec: Spec, drawn: Drawn) -> Spec:
@@ -112,7 +112,7 @@ def _with_rows(chart: alt.VConcatChart) -> alt.VConcatChart:
     return rows.transform_calculate(**texts)
 
 
-def _config(palette: Palette) -> Mapping[str, Any]:
+def config(palette: Palette) -> Mapping[str, Any]:
     """Look of the chart; `height` of bars and strips is set where they are drawn."""
     quiet = {
         "labelColor": palette.muted,

@@ -70,20 +70,35 @@
     };
   };
 
+  const embedding = {
+    mode: "vega-lite",
+    renderer: "svg",
+    actions: false,
+    ast: true, // expressions are interpreted: the page's policy forbids evaluation
+    defaultStyle: false,
+    tooltip: { disableDefaultStyle: true },
+  };
+
+  // The charts over all runs, once the page stands.
+  const drawOverview = async () => {
+    const holder = document.getElementById("over-time");
+    if (!holder || overview.hidden || holder.dataset.width === String(holder.clientWidth)) return;
+    holder.dataset.width = holder.clientWidth;
+    const { spec: both, shares, changes } = JSON.parse(document.getElementById("over-time-data").textContent);
+    const width = Math.max(holder.clientWidth - 100, 160);
+    const panels = both.vconcat.filter((panel) => panel.name !== "changes" || changes.length > 0);
+    const vconcat = panels.map((panel) => ({ ...panel, width }));
+    const config = { ...both.config, legend: { ...both.config.legend, columns: width < 420 ? 3 : 0 } };
+    await vegaEmbed(holder, { ...both, config, vconcat, datasets: { shares, changes } }, embedding);
+  };
+
   const draw = async (run) => {
     const holder = run.section.querySelector(".chart");
     const [name, drawn] = run.groups[Number(run.section.querySelector("select").value)];
     run.drawn = drawn;
     run.width = holder.clientWidth;
     if (run.embedded) run.embedded.finalize();
-    run.embedded = await vegaEmbed(holder, filled(drawn, Math.max(run.width - 84, 160)), {
-      mode: "vega-lite",
-      renderer: "svg",
-      actions: false,
-      ast: true, // expressions are interpreted: the page's policy forbids evaluation
-      defaultStyle: false,
-      tooltip: { disableDefaultStyle: true },
-    });
+    run.embedded = await vegaEmbed(holder, filled(drawn, Math.max(run.width - 84, 160)), embedding);
     run.embedded.view.addSignalListener("looked_at", (_, marked) => { if (marked.step) look(run, marked.step); });
     await look(run, run.steps);
     holder.dataset.group = name;
@@ -186,6 +201,7 @@
       leave();
       overview.hidden = false;
       window.scrollTo(0, place);
+      drawOverview();
     }
   };
 
@@ -194,29 +210,35 @@
     if (!field) return;
     const bodies = [...document.querySelectorAll("table.runs tbody")].map((body) => ({
       body,
-      project: body.querySelector(".project").textContent.toLowerCase(),
+      name: body.querySelector(".project").textContent.toLowerCase(),
       rows: [...body.querySelectorAll(".row")].map((row) => [row, row.textContent.toLowerCase()]),
     }));
     const total = bodies.reduce((sum, { rows }) => sum + rows.length, 0);
+    const [project, outcome] = ["project", "outcome"].map((id) => document.getElementById(id));
     const filter = () => {
       const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
       let found = 0;
-      for (const { body, project, rows } of bodies) {
+      bodies.forEach(({ body, name, rows }, index) => {
         let here = 0;
         for (const [row, text] of rows) {
-          const match = words.every((word) => text.includes(word) || project.includes(word));
+          const match = words.every((word) => text.includes(word) || name.includes(word))
+            && (!project.value || Number(project.value) === index)
+            && (!outcome.value || row.dataset.outcome === outcome.value);
           row.hidden = !match;
           here += match;
         }
         body.hidden = here === 0;
         found += here;
-      }
+      });
       document.getElementById("nothing").hidden = found > 0;
-      document.getElementById("found").value = words.length ? `${found} of ${total}` : "";
+      document.getElementById("found").value =
+        words.length || project.value || outcome.value ? `${found} of ${total}` : "";
     };
+    project.addEventListener("change", filter);
+    outcome.addEventListener("change", filter);
     field.addEventListener("input", filter);
     field.closest(".tools").hidden = false;
-    if (field.value) filter(); // the browser may keep the field's text over a reload
+    filter(); // the browser may keep the field's text over a reload
     document.addEventListener("keydown", (event) => {
       if (event.key === "/" && !open && document.activeElement !== field) {
         event.preventDefault();
@@ -232,6 +254,7 @@
   window.addEventListener("resize", () => {
     clearTimeout(waiting);
     waiting = setTimeout(() => {
+      drawOverview();
       if (open && open.embedded && open.section.querySelector(".chart").clientWidth !== open.width) draw(open);
     }, 150);
   });
@@ -240,5 +263,6 @@
   } else {
     window.addEventListener("hashchange", follow);
     follow();
+    setTimeout(drawOverview); // the table of runs first
   }
 })();

@@ -25,6 +25,9 @@ from markupsafe import Markup
 from spectral_edge.report.atomic import write_atomically
 from spectral_edge.report.charts import VEGA_LITE, chart_spec
 from spectral_edge.report.drawn import GAP_COLUMNS
+from spectral_edge.report.last_audit import Before, before_last_audit
+from spectral_edge.report.over_time import changes_in_time, overview_spec, shares_of_regimes
+from spectral_edge.report.overview import advice_to, found_in, news_of, projects_of
 from spectral_edge.report.packing import packed
 from spectral_edge.report.palette import PAGE, REGIMES
 from spectral_edge.report.scores import scorecard_view
@@ -60,11 +63,19 @@ def write_report(store: Store, output: Path) -> None:
     tables = store.datasets()
     gaps = tables["gaps"].to_table(columns=list(GAP_COLUMNS))
     scores = scores_of_views(tables, earlier=False)
-    write_atomically(render_page(tables["runs"].to_table(), gaps, tables["transitions"].to_table(), scores), output)
+    runs, transitions = tables["runs"].to_table(), tables["transitions"].to_table()
+    page = render_page(runs, gaps, transitions, scores, before=before_last_audit(store, runs))
+    write_atomically(page, output)
 
 
 def render_page(
-    runs: pa.Table, gaps: pa.Table, transitions: pa.Table, scores: Sequence[Score] = (), *, single: bool = False
+    runs: pa.Table,
+    gaps: pa.Table,
+    transitions: pa.Table,
+    scores: Sequence[Score] = (),
+    *,
+    single: bool = False,
+    before: Before | None = None,
 ) -> str:
     """The report as HTML.
 
@@ -74,6 +85,7 @@ def render_page(
         transitions: Rows of table `transitions` of these runs.
         scores: Every prediction on these runs, or on some of them.
         single: Leave out the overview; `runs` has one row.
+        before: What the store held before the last audit, to say what is new; see :mod:`spectral_edge.report.last_audit`.
     """
     views = list(_views(runs, gaps, transitions))
     styles, scripts = _asset("page.css"), (_vega(), _asset("page.js"))
@@ -83,7 +95,10 @@ def render_page(
     return _environment().get_template("page.html").render(
         single=single,
         views=views,
-        projects=[(name, list(rows)) for name, rows in groupby(views, lambda view: view.row["project"])],
+        projects=projects_of(views),
+        found=found_in(views),
+        advice=advice_to(views),
+        news=None if before is None else news_of(views, *before),
         failures=[view for view in views if view.error],
         counts={outcome: sum(view.outcome == outcome for view in views) for outcome in _OUTCOMES},
         outcomes=_OUTCOMES,
@@ -98,6 +113,11 @@ def render_page(
         scripts=[Markup(script) for script in scripts],  # noqa: S704  our own file and the bundle of vl-convert
         policy=_policy(styles, scripts),
         chart=chart_spec(PAGE),
+        over_time={
+            "spec": overview_spec(),
+            "shares": shares_of_regimes(views),
+            "changes": changes_in_time(views),
+        },
     )
 
 

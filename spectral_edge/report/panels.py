@@ -177,7 +177,7 @@ def _metric(palette: Palette) -> alt.LayerChart:
 
     The store keeps these five numbers of a metric, and not its values.
     """
-    y = alt.Y("value:Q", title=None, axis=alt.Axis(format="~g", tickCount=2), scale=alt.Scale(zero=False, nice=True))
+    y = alt.Y("value:Q", title=None, axis=alt.Axis(format="~g", tickCount=2), scale=alt.Scale(zero=False, nice=True, padding=5))
     color = alt.Color(
         "name:N", scale=alt.Scale(range=[palette.directions[0]]), legend=alt.Legend(title=None, symbolType="stroke")
     )
@@ -230,7 +230,7 @@ def _brush(palette: Palette) -> list[alt.Chart]:
     ground = alt.Chart(WINDOWS).mark_rect(y=-4, y2=22, opacity=0)
     x = alt.X(_STEP, axis=None, scale=_across(whole=True))
     inside = alt.Chart(WINDOWS).transform_filter(f"({ZOOMED}) && datum.step >= first && datum.step <= last")
-    shown = inside.mark_line(y=22, strokeWidth=3).encode(x=x, color=alt.value(palette.ink))
+    shown = inside.mark_line(y=16.5, strokeWidth=3).encode(x=x, color=alt.value(palette.ink))
     return [ground.encode(x=x).add_params(brush), shown]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -42,6 +43,7 @@ class Change:
     q_value: str
     lead: str
     regimes: str
+    q: float
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,7 @@ def _change(row: Row) -> Change:
         q_value=probability(row["q_value"]),
         lead=lead_phrase(row) or "",
         regimes=_arrow(row["regime_before"], row["regime_after"]),
+        q=math.inf if row["q_value"] is None else row["q_value"],
     )
 
 
@@ -187,6 +190,8 @@ def _notes(summary: Row, drawn: Drawn | None) -> Iterator[str]:
     short = sum(map(bool, drawn.counted["short"]))
     if short:
         yield f"{count(short, 'window')} at the start hold fewer updates than a full one and are drawn dashed."
+    if not drawn.metric and summary["metric_name"]:
+        yield f"No shift of {summary['metric_name']} is established, so it is not drawn; the store keeps no other values."
     if not drawn.knows("learning_rate"):
         yield "No learning rate is known for this run, so no adiabatic parameter could be computed."
     unknown = [one for one in drawn.stretches if one["regime"] == "undetermined" and one["reason"]]

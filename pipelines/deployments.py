@@ -32,7 +32,7 @@ from prefect.utilities.callables import parameter_schema
 from pydantic import ValidationError
 
 from pipelines.scheduled import audit_sources, compact_store, limit_name
-from pipelines.settings import ScheduleName, ScheduleTimes
+from pipelines.settings import AuditSettings, ScheduleName, ScheduleTimes
 from spectral_edge.errors import UsageError
 
 POOL: Final = "spectral-edge"
@@ -97,24 +97,24 @@ PLANS: Final = (
     Plan(
         "nightly",
         audit_sources,
-        "Look at all runs; read what the store does not hold yet.",
+        "Look at all runs; read what the store does not hold yet, for five hours at most.",
         "0 2 * * *",
-        parameters={"runs": "all"},
+        parameters={"runs": "all", "changes": {"max_minutes": 300}},
     ),
     Plan(
         "hourly",
         audit_sources,
-        "Look at the runs that are running, started or ended in the last three hours.",
+        "Look at the runs that are running, started or ended in the last two hours.",
         "30 * * * *",
-        parameters={"runs": "running and new", "new_within": "3h"},
+        parameters={"runs": "running and new", "new_within": "2h", "changes": {"max_minutes": 50}},
     ),
-    Plan("weekly", compact_store, "Merge the small files of the store.", "0 5 * * 0"),
+    Plan("weekly", compact_store, "Merge the small files of the store.", "0 12 * * 0"),
     Plan(
         "monthly",
         audit_sources,
-        "Read all checkpoints of all runs again, whatever the store holds.",
-        "0 6 1 * *",
-        parameters={"runs": "all", "changes": {"force": True}},
+        "Look at all runs, also those of which the listing tells nothing new, for ten hours at most.",
+        "0 8 1 * *",
+        parameters={"runs": "all", "changes": {"recheck": True, "max_minutes": 600}},
     ),
 )
 
@@ -126,10 +126,12 @@ class Place:
     Attributes:
         pool: Their work pool; created with type process when it is missing.
         folder: The working directory of flow runs, on the worker's machine.
+        limits: The global concurrency limits that their audits share.
     """
 
     pool: str
     folder: str
+    limits: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -184,26 +186,28 @@ def _schedule(plan: Plan) -> CronSchedule:
     return CronSchedule(cron=plan.cron, timezone=plan.timezone)
 
 
-def register(
-    client: SyncPrefectClient, plans: Sequence[Plan], sources: Sequence[str], place: Place, *, act: bool = True
-) -> list[Registration]:
+def register(client: SyncPrefectClient, plans: Sequence[Plan], place: Place, *, act: bool = True) -> list[Registration]:
     """Create or update work pool, limits, deployments and the automation. Twice is the same as once.
 
     Args:
         client: Of the server.
         plans: From :func:`planned`.
-        sources: For the concurrency limits.
         place: Where workers run the flows.
         act: Whether to do it, or only to look and tell what would be done.
     """
-    done = [_pool(client, place.pool, act=act), *limits(client, sources, act=act)]
+    done = [_pool(client, place.pool, act=act), *register_limits(client, place.limits, act=act)]
     done += [_deployment(client, plan, place, act=act) for plan in plans]
     return [*done, _automation(client, act=act)]
 
 
-def limits(client: SyncPrefectClient, sources: Sequence[str], *, act: bool = True) -> list[Registration]:
-    """A concurrency limit for the tracker of each source; one that exists keeps the number that people gave it."""
-    return [_limit(client, name, act=act) for name in sorted({limit_name(source) for source in sources})]
+def limits(sources: Sequence[str], settings: AuditSettings) -> tuple[str, ...]:
+    """The concurrency limits of `sources`: one for each tracker."""
+    return tuple(sorted({limit_name(source, settings) for source in sources}))
+
+
+def register_limits(client: SyncPrefectClient, names: Sequence[str], *, act: bool = True) -> list[Registration]:
+    """Create the limits that are missing; one that exists keeps the number that people gave it."""
+    return [_limit(client, name, act=act) for name in names]
 
 
 def _pool(client: SyncPrefectClient, name: str, *, act: bool) -> Registration:

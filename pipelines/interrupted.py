@@ -1,4 +1,7 @@
-"""Flow runs whose process is gone though the server calls them running: after kill -9 of `spectral-edge serve`."""
+"""What the server of `spectral-edge serve` has on record that is not so, or lacks.
+
+After kill -9 it calls flow runs running whose process is gone. Where its scheduler fails, it says so in its log only.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +40,13 @@ def start_again(client: SyncPrefectClient) -> list[str]:
             run.id, Crashed(message="Its process was killed together with `spectral-edge serve`.")
         )
     return [_again(client, run, run.deployment_id) for run in lost if run.deployment_id]
+
+
+def nothing_is_planned(client: SyncPrefectClient) -> bool:
+    """Whether no run waits for its time, though a server that works plans those of the days ahead."""
+    waiting = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))
+    found = _read(client, FlowRunFilter(state=waiting, tags=FlowRunFilterTags(all_=[TAG])))
+    return not any(run.auto_scheduled for run in found)
 
 
 def _read(client: SyncPrefectClient, chosen: FlowRunFilter) -> list[FlowRun]:

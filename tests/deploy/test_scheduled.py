@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, get_args
 
@@ -9,10 +11,27 @@ import pytest
 from prefect.exceptions import ParameterTypeError
 from pydantic import SecretStr
 
-from pipelines.deployments import PLANS, planned
-from pipelines.scheduled import OF_THE_MACHINE, Changes, audit_sources
+from pipelines.deployments import PLANS, limits, planned
+from pipelines.scheduled import OF_THE_MACHINE, Changes, audit_sources, looks
 from pipelines.settings import AuditSettings, load_settings
 from spectral_edge.errors import UsageError
+
+TRACKERS = """
+[trackers.done]
+kind = "mlflow"
+uri = "http://127.0.0.1:9"
+state = ["finished"]
+
+[trackers.late]
+kind = "mlflow"
+uri = "http://127.0.0.1:9"
+since = "30m"
+concurrency_limit = "slow-server"
+
+[trackers.lab]
+kind = "dir"
+path = "."
+"""
 
 
 def test_nothing_secret_and_no_place_is_a_parameter() -> None:
@@ -41,6 +60,43 @@ def test_nothing_secret_and_no_place_is_a_parameter() -> None:
 def test_parameters_out_of_bounds_are_refused(parameters: dict[str, Any]) -> None:
     with pytest.raises(ParameterTypeError):
         audit_sources.validate_parameters(parameters)
+
+
+@pytest.mark.parametrize(
+    ("source", "parameter", "expected"),
+    [
+        ("mlflow:a", "all", [((), None)]),
+        ("mlflow:a", "running and new", [(("running",), None), (("finished", "failed", "killed", "unknown"), "2h")]),
+        ("dir:a", "running and new", [((), "2h")]),
+        ("lab:a", "running and new", [((), "2h")]),
+        ("done:a", "all", [(("finished",), None)]),
+        ("done:a", "running and new", [(("finished",), "2h")]),
+        ("late:a", "running and new", [(("running",), "30m"), (("finished", "failed", "killed", "unknown"), "30m")]),
+    ],
+    ids=str,
+)
+def test_which_runs_are_looked_at(
+    source: str, parameter: Any, expected: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "spectral-edge.toml").write_text(TRACKERS)
+    found = [look.of_source(source) for look in looks(source, parameter, "2h", load_settings())]
+    assert [(look.state, look.since) for look in found] == expected
+
+
+def test_one_limit_for_each_tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "spectral-edge.toml").write_text(TRACKERS)
+    sources = ("mlflow:a", "mlflow:b", "done:a", "done:b", "late:a", "dir:c")
+    assert limits(sources, load_settings()) == ("done", "slow-server", "spectral-edge-dir", "spectral-edge-mlflow")
+
+
+def test_registering_loads_no_tracker_and_no_torch() -> None:
+    code = (
+        "import sys, pipelines.deploy_command, pipelines.deployments, pipelines.serve_command, pipelines.interrupted\n"
+        "assert not {'torch', 'mlflow', 'wandb', 'deltalake'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.name)

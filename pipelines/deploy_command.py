@@ -49,7 +49,8 @@ def deploy(request: DeployRequest, settings: AuditSettings, *, as_json: bool) ->
     from prefect.client.orchestration import get_client  # noqa: PLC0415 - Prefect takes its settings when imported
     from prefect.settings import get_current_settings  # noqa: PLC0415 - likewise
 
-    from pipelines.deployments import Place, limits, planned, register  # noqa: PLC0415 - likewise
+    from pipelines.deployments import planned  # noqa: PLC0415 - likewise
+    from pipelines.registration import Place, limits, register  # noqa: PLC0415 - likewise
 
     if not get_current_settings().api.url:
         raise UsageError(

@@ -139,8 +139,9 @@ def _set_environment(folder: Path) -> None:
 def _run(request: ServeRequest, settings: AuditSettings) -> None:
     from prefect.client.orchestration import get_client  # noqa: PLC0415 - Prefect takes its settings when imported
 
-    from pipelines.deployments import limits, planned, register_limits  # noqa: PLC0415 - likewise
+    from pipelines.deployments import planned  # noqa: PLC0415 - likewise
     from pipelines.interrupted import nothing_is_planned, start_again  # noqa: PLC0415 - likewise
+    from pipelines.registration import limits, register_limits  # noqa: PLC0415 - likewise
 
     plans = planned(settings.schedules, request.sources)
     with get_client(sync_client=True) as client:

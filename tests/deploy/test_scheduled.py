@@ -11,7 +11,8 @@ import pytest
 from prefect.exceptions import ParameterTypeError
 from pydantic import SecretStr
 
-from pipelines.deployments import PLANS, limits, planned
+from pipelines.deployments import PLANS, planned
+from pipelines.registration import limits
 from pipelines.scheduled import OF_THE_MACHINE, Changes, audit_sources, looks
 from pipelines.settings import AuditSettings, load_settings
 from spectral_edge.errors import UsageError
@@ -93,7 +94,7 @@ def test_one_limit_for_each_tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_registering_loads_no_tracker_and_no_torch() -> None:
     code = (
-        "import sys, pipelines.deploy_command, pipelines.deployments, pipelines.serve_command, pipelines.interrupted\n"
+        "import sys, pipelines.deploy_command, pipelines.registration, pipelines.serve_command, pipelines.interrupted\n"
         "assert not {'torch', 'mlflow', 'wandb', 'deltalake'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
@@ -108,13 +109,14 @@ def test_schedules_of_the_toml_are_taken(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     (tmp_path / "spectral-edge.toml").write_text(
         'sources = ["dir:runs"]\n[schedules.nightly]\ncron = "15 3 * * *"\ntimezone = "Europe/Berlin"\n'
-        "[schedules.monthly]\nactive = false\n"
+        "[schedules.monthly]\nactive = false\nmax_minutes = 90\n"
     )
     settings = load_settings()
     plans = {plan.name: plan for plan in planned(settings.schedules, settings.sources)}
     assert plans["nightly"].when == "15 3 * * * Europe/Berlin"
     assert plans["nightly"].parameters["sources"] == ["dir:runs"]
     assert plans["monthly"].when == "only when asked"
+    assert plans["monthly"].parameters["changes"] == {"recheck": True, "max_minutes": 90}
     assert plans["hourly"].when == "30 * * * * UTC"
 
 
@@ -123,6 +125,13 @@ def test_schedules_that_cannot_be_are_refused(line: str, tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     (tmp_path / "spectral-edge.toml").write_text(f"[schedules.nightly]\n{line}\n")
     with pytest.raises(UsageError, match="the schedule nightly cannot be"):
+        planned(load_settings().schedules, ("dir:runs",))
+
+
+def test_a_compaction_takes_no_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "spectral-edge.toml").write_text("[schedules.weekly]\nmax_minutes = 10\n")
+    with pytest.raises(UsageError, match="the schedule weekly audits nothing"):
         planned(load_settings().schedules, ("dir:runs",))
 
 

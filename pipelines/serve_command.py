@@ -145,8 +145,9 @@ def _run(request: ServeRequest, settings: AuditSettings) -> None:
 
     plans = planned(settings.schedules, request.sources)
     with get_client(sync_client=True) as client:
-        again = start_again(client)
-        register_limits(client, limits(request.sources, settings))
+        names = limits(request.sources, settings)
+        register_limits(client, names)
+        again = start_again(client, names)
     address = os.environ["PREFECT_API_URL"].removesuffix("/api")
     for plan in plans:
         typer.echo(f"{plan.full_name}: {plan.when}")

@@ -164,8 +164,8 @@ class Machine:
             try:
                 yield process
             finally:
-                process.terminate()
-                process.wait(60)
+                process.kill()  # by SIGTERM it would hang where its parent ignores SIGINT, which it sends to itself
+                process.wait()
 
 
 def prefect_program() -> list[str]:

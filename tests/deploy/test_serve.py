@@ -58,7 +58,10 @@ def _stuck(server: Server, run: str) -> None:
     """Return once the audit is inside of a run: it holds a file open that nobody writes to."""
 
     def reads() -> bool:
-        return bool(server.ask("/task_runs/filter", {"task_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}))
+        inner = server.ask("/flow_runs/filter", {"flow_runs": {"parent_flow_run_id": {"any_": [run]}}})
+        wanted = {"flow_runs": {"id": {"any_": [one["id"] for one in inner]}}}
+        running = {"task_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}
+        return bool(inner and server.ask("/task_runs/filter", wanted | running))
 
     until(reads, f"flow run {run} to read a checkpoint")
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Final
 
 from integrations.credentials import MlflowAccess, WandbAccess
-from integrations.folder_tracker import FolderTracker, require_told_by_folders
 from integrations.place import SCHEMES, Place
 from integrations.selection import Criteria, Selection
 from integrations.tracker import Into, Tracker
@@ -48,12 +47,29 @@ def locate(
         UsageError: `source` is not written like that, and the message says what was probably meant; the tracker cannot
             tell what `criteria` asks for, or cannot write where `into` says; or its library is not installed.
     """
+    place, rest = _placed(source, places)
+    wanted = _Wanted(tracking_uri, criteria, into, place.access, places)
+    return _LOCATORS[place.kind](source, rest, wanted)
+
+
+def require_source(source: str, places: Mapping[str, Place] = _NOWHERE) -> None:
+    """Refuse what is not written as a source; without loading a library, which takes seconds.
+
+    Raises:
+        UsageError: As :func:`locate`, for the way in which `source` is written.
+    """
+    place, rest = _placed(source, places)
+    if place.kind == "wandb" and not _WANDB_PATH.fullmatch(rest):
+        raise _not_a_source(source, places)
+
+
+def _placed(source: str, places: Mapping[str, Place]) -> tuple[Place, str]:
+    """The place that `source` names, and what is meant there."""
     scheme, colon, rest = source.partition(":")
     place = places.get(scheme) or (Place(scheme) if scheme in SCHEMES else None)
     if not colon or place is None or not rest.strip():
         raise _not_a_source(source, places)
-    wanted = _Wanted(tracking_uri, criteria, into, place.access, places)
-    return _LOCATORS[place.kind](source, place.whole(rest), wanted)
+    return place, place.whole(rest)
 
 
 @dataclass(frozen=True)
@@ -71,6 +87,8 @@ _Located = tuple[Tracker, Selection]
 
 
 def _folder(source: str, rest: str, wanted: _Wanted) -> _Located:
+    from integrations.folder_tracker import FolderTracker, require_told_by_folders  # noqa: PLC0415 - loads torch
+
     if wanted.into == "child":
         raise UsageError(
             f"`into` is child, and {source} is a folder: its runs have no child runs.",
@@ -81,7 +99,7 @@ def _folder(source: str, rest: str, wanted: _Wanted) -> _Located:
 
 
 def _mlflow(_source: str, rest: str, wanted: _Wanted) -> _Located:
-    from integrations.mlflow_tracker import MlflowTracker  # noqa: PLC0415 - takes seconds, and not every source needs it
+    from integrations.mlflow_tracker import MlflowTracker  # noqa: PLC0415 - loads MLflow and torch, which takes seconds
 
     access = wanted.access if isinstance(wanted.access, MlflowAccess) else None
     tracker = MlflowTracker(wanted.tracking_uri, wanted.into or "run", access)

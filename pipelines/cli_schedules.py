@@ -35,7 +35,7 @@ def deploy(
 ) -> None:
     """Register scheduled audits with the Prefect server that PREFECT_API_URL names. Asks nothing.
 
-    Nightly all runs, hourly the running and new ones, weekly the store's compaction, monthly everything again.
+    Nightly all runs, hourly the running and new ones, weekly the store's compaction, monthly a full scan.
     A second time it updates what it registered the first time.
     """
     settings = load_settings()

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import typer
 
+from integrations.locate import require_source
+from pipelines.named_trackers import places
 from pipelines.prefect_server import require_answer, set_environment_defaults
 from pipelines.settings import AuditSettings
-from pipelines.sources import located
 from pipelines.terminal import print_json, print_table
 from spectral_edge.errors import UsageError
 
@@ -43,12 +44,13 @@ def deploy(request: DeployRequest, settings: AuditSettings, *, as_json: bool) ->
             next_step='name some, or write `sources = ["mlflow:my-experiment"]` into spectral-edge.toml.',
         )
     for source in request.sources:
-        located(source, settings)
+        require_source(source, places(settings.trackers))
     set_environment_defaults()
     from prefect.client.orchestration import get_client  # noqa: PLC0415 - Prefect takes its settings when imported
     from prefect.settings import get_current_settings  # noqa: PLC0415 - likewise
 
-    from pipelines.deployments import Place, planned, register  # noqa: PLC0415 - likewise
+    from pipelines.deployments import planned  # noqa: PLC0415 - likewise
+    from pipelines.registration import Place, limits, register  # noqa: PLC0415 - likewise
 
     if not get_current_settings().api.url:
         raise UsageError(
@@ -59,8 +61,8 @@ def deploy(request: DeployRequest, settings: AuditSettings, *, as_json: bool) ->
     plans = planned(settings.schedules, request.sources)
     require_answer()
     with get_client(sync_client=True) as client:
-        place = Place(request.pool, request.folder)
-        done = register(client, plans, request.sources, place, act=not request.dry_run)
+        place = Place(request.pool, request.folder, limits(request.sources, settings))
+        done = register(client, plans, place, act=not request.dry_run)
     if as_json:
         print_json(
             {"dry_run": request.dry_run, "sources": request.sources, "registered": [one.as_json() for one in done]}

@@ -3,6 +3,9 @@
 Their parameters are what Prefect's page shows as a form, so each has bounds and a description. What belongs to the
 machine stays with it: the store, the room for downloads, addresses and credentials come from `spectral-edge.toml` and
 the environment of the worker, and are never parameters.
+
+`spectral-edge deploy` and `serve` import this module only to register the flows. So what takes seconds to import, torch
+and MLflow, is imported by the flows when they run.
 """
 
 from __future__ import annotations
@@ -10,6 +13,9 @@ from __future__ import annotations
 import os
 import threading
 import time
+from contextlib import suppress
+from dataclasses import asdict
+from datetime import UTC, datetime
 from itertools import takewhile
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Optional
 
@@ -19,20 +25,16 @@ from prefect.concurrency.sync import concurrency
 from prefect.states import Cancelled, Failed
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from integrations.folder_tracker import FolderTracker
-from integrations.selection import STATES
-from pipelines.audit import run_audit
+from integrations.selection import STATES, moment
 from pipelines.settings import AuditSettings, load_settings
-from pipelines.sources import located
 from pipelines.wording import plain_text
 from spectral_edge import interruption
 from spectral_edge.errors import NotFoundError, SpectralEdgeError, UsageError
-from spectral_edge.store import Store
 
 SUMMARY_KEY: Final = "spectral-edge-summary"
 COMPACTION_KEY: Final = "spectral-edge-compaction"
 TIED: Final = "SPECTRAL_EDGE_TIED_TO_PARENT"
-"""Set for flow runs that must not outlive the process that started them: those of `spectral-edge serve`."""
+"""The process that a flow run must not outlive: `spectral-edge serve`."""
 
 OF_THE_MACHINE: Final = frozenset(
     {"store", "device", "max_disk", "spool", "tracking_uri", "sources", "trackers", "schedules"}
@@ -43,8 +45,8 @@ Source = Annotated[
     str,
     Field(
         max_length=1000,
-        pattern=r"^[A-Za-z0-9_-]+:\S",
-        description="mlflow:EXPERIMENT, wandb:ENTITY/PROJECT, wandb-offline:PATH or dir:PATH",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}:\s*\S",
+        description="mlflow:EXPERIMENT, wandb:ENTITY/PROJECT, wandb-offline:PATH, dir:PATH or NAME:... of a tracker",
     ),
 ]
 Runs = Literal["all", "running and new"]
@@ -79,23 +81,28 @@ else:
 def audit_sources(
     sources: tuple[Source, ...] = (),
     runs: Runs = "all",
-    new_within: Age = "3h",
+    new_within: Age = "2h",
     changes: Changes | None = None,
 ) -> str | State[str]:
     """Audit runs, and read only what is not in the store yet.
 
-    Ends Failed when a run or a source failed; what was done is in the artifact `spectral-edge-summary` either way.
+    All sources share one budget. Ends Failed when a run or a source failed; what was done is in the artifact
+    `spectral-edge-summary` either way.
 
     Args:
-        sources: mlflow:EXPERIMENT, wandb:ENTITY/PROJECT, wandb-offline:PATH or dir:PATH. None given: the `sources` of
-            the worker's `spectral-edge.toml`.
-        runs: All runs, or those that are running and those that started or ended within `new_within`.
+        sources: mlflow:EXPERIMENT, wandb:ENTITY/PROJECT, wandb-offline:PATH, dir:PATH, or NAME:... of a tracker in the
+            worker's `spectral-edge.toml`. None given: the `sources` of that file.
+        runs: All runs, or those that are running and those that started or ended within `new_within`. Settings narrow
+            either down.
         new_within: An age such as 90m, 3h or 2d.
         changes: Settings of this audit, in place of the worker's own.
 
     Raises:
-        UsageError: There are no sources, or settings contradict each other.
+        UsageError: There are no sources, or a setting that cannot be.
     """
+    from pipelines.budget import sharing  # noqa: PLC0415 - as the module says
+    from pipelines.sources_in_turn import in_order  # noqa: PLC0415 - likewise
+
     _die_with_parent()
     settings = load_settings(**(changes.model_dump(exclude_none=True) if changes else {}))
     wanted = sources or settings.sources
@@ -105,13 +112,10 @@ def audit_sources(
             next_step='give the parameter `sources`, or write `sources = ["mlflow:my-experiment"]` into '
             "spectral-edge.toml in the worker's folder.",
         )
-    if runs == "running and new" and (settings.state or settings.since):
-        raise UsageError(
-            "`state` and `since` say which runs are meant, and so does `runs`: running and new.",
-            next_step="leave `state` and `since` out, or set `runs` to all.",
-        )
-    looks = ((source, look) for source in wanted for look in _looks(source, runs, new_within, settings))
-    rows = [_audited(source, look) for source, look in takewhile(lambda _: not interruption.is_asked(), looks)]
+    with sharing(settings):
+        in_turn = in_order(wanted, settings)
+        due = ((source, look) for source in in_turn for look in looks(source, runs, new_within, settings))
+        rows = [_audited(source, look) for source, look in takewhile(lambda _: not interruption.is_asked(), due)]
     failed = sum(row["outcome"] == "failed" for row in rows)
     line = f"{len(rows) - failed} of {len(rows)} audits went well"
     create_table_artifact(table=rows, key=SUMMARY_KEY, description=line)
@@ -127,6 +131,8 @@ def compact_store() -> str:
     Raises:
         SpectralEdgeError: The store cannot be used.
     """
+    from spectral_edge.store import Store  # noqa: PLC0415 - as the module says
+
     _die_with_parent()
     log = get_run_logger()
     address = load_settings().store
@@ -135,39 +141,65 @@ def compact_store() -> str:
     except NotFoundError:
         log.info("%s: no store yet", plain_text(address))
         return "no store yet"
-    before = _files(store)
-    store.compact()
-    after = _files(store)
-    rows = [{"table": name, "files before": before[name], "files after": after[name]} for name in before]
+    tables = store.compact()
+    rows = [asdict(table) for table in tables]
     create_table_artifact(table=rows, key=COMPACTION_KEY, description=f"Files in {address}")
-    line = f"{sum(before.values())} files of rows became {sum(after.values())}"
+    before, after = sum(table.files_before for table in tables), sum(table.files_after for table in tables)
+    line = f"{before} files of rows became {after}"
     log.info("%s: %s", plain_text(address), line)
     return line
 
 
-def limit_name(source: str) -> str:
+def limit_name(source: str, settings: AuditSettings) -> str:
     """The global concurrency limit that audits of `source` share with all audits of its tracker."""
-    return f"spectral-edge-{source.partition(':')[0]}"
+    return settings.concurrency_limit(source) or f"spectral-edge-{source.partition(':')[0]}"
 
 
-def _looks(source: str, runs: Runs, new_within: str, settings: AuditSettings) -> list[AuditSettings]:
-    """The settings of each look at `source`. A folder tells no state, but a run being trained is written to."""
+def looks(source: str, runs: Runs, new_within: str, settings: AuditSettings) -> list[AuditSettings]:
+    """The settings of each look at `source`; they ask for no run that the settings of `source` leave out.
+
+    "Running and new" takes two looks, so that a server is asked for these runs alone. A folder tells no state of its
+    run, but one that is being trained is written to, which makes it new.
+    """
     if runs == "all":
         return [settings]
-    new = settings.model_copy(update={"since": new_within})
-    if isinstance(located(source, settings)[0], FolderTracker):
-        return [new]
-    ended = tuple(state for state in STATES if state != "running")
-    return [settings.model_copy(update={"state": ("running",)}), new.model_copy(update={"state": ended})]
+    told = settings.of_source(source)
+    since = new_within if told.since is None else _later(new_within, told.since)
+    if _is_folder(source, settings):
+        return [_narrowed(settings, since=since)]
+    states = told.state or STATES
+    ended = tuple(state for state in states if state != "running")
+    found = [_narrowed(settings, state=("running",))] if "running" in states else []
+    return [*found, _narrowed(settings, state=ended, since=since)] if ended else found
+
+
+def _narrowed(settings: AuditSettings, **criteria: Any) -> AuditSettings:
+    """With these criteria, for which the tables of trackers have no say any more."""
+    names = frozenset(criteria)
+    trackers = {name: tracker.without(names) for name, tracker in settings.trackers.items()}
+    return settings.model_copy(update={**criteria, "trackers": trackers})
+
+
+def _later(one: str, other: str) -> str:
+    now = datetime.now(UTC)
+    return max(one, other, key=lambda text: moment(text, now))
+
+
+def _is_folder(source: str, settings: AuditSettings) -> bool:
+    name = source.partition(":")[0]
+    tracker = settings.trackers.get(name)
+    return (name if tracker is None else tracker.kind) == "dir"
 
 
 def _audited(source: str, settings: AuditSettings) -> dict[str, str]:
     """One row of the summary. An error of one source never stops the others."""
+    from pipelines.audit import run_audit  # noqa: PLC0415 - as the module says
+
     log = get_run_logger()
     try:
         # Should the server not answer for a while, the audit goes on: two audits at once are slow, not wrong.
         with concurrency(
-            limit_name(source),
+            limit_name(source, settings),
             occupy=1,
             lease_duration=_LEASE_SECONDS,
             strict=False,
@@ -188,23 +220,21 @@ def _row(source: str, settings: AuditSettings, outcome: str, says: str) -> dict[
     return {"source": source, "runs": ", ".join(settings.state) or "all", "outcome": outcome, "says": says}
 
 
-def _files(store: Store) -> dict[str, int]:
-    return {name: len(dataset.files) for name, dataset in store.datasets().items()}
-
-
 def _die_with_parent() -> None:
-    """End this process when the one that started it is gone, should it be tied to it.
+    """End this process when the one that it is tied to is gone.
 
     After kill -9 of `spectral-edge serve` nobody else would end its flow runs, and the next one starts them again. The
     store is safe to be left at any instruction.
     """
-    if not os.environ.get(TIED):
+    parent = int(os.environ.get(TIED, "0"))
+    if not parent:
         return
-    parent = os.getppid()
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_LOOK_SECONDS)
+        with suppress(ProcessLookupError, PermissionError):  # the latter: another user's, with the number of the old
+            while True:
+                os.kill(parent, 0)
+                time.sleep(_LOOK_SECONDS)
         os._exit(1)
 
     threading.Thread(target=watch, name="die-with-parent", daemon=True).start()

@@ -39,13 +39,14 @@ ScheduleName = Literal["nightly", "hourly", "weekly", "monthly"]
 
 
 class ScheduleTimes(BaseModel):
-    """When a schedule runs; what is left out stays as it is by default."""
+    """When a schedule runs, and for how long; what is left out stays as it is by default."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     cron: str | None = None
     timezone: str | None = None
     active: bool = True
+    max_minutes: float | None = Field(None, gt=0)
 
 
 class AuditSettings(BaseSettings):
@@ -112,9 +113,8 @@ class AuditSettings(BaseSettings):
     trackers: Annotated[dict[str, NamedTracker], NoDecode] = Field(
         default_factory=dict, description="tables [trackers.NAME] with `kind`, or the same in JSON"
     )
-
     schedules: dict[ScheduleName, ScheduleTimes] = Field(
-        {}, description="a table for each schedule to be changed: `cron`, `timezone`, `active`"
+        {}, description="a table for each schedule to be changed: `cron`, `timezone`, `active`, `max_minutes`"
     )
 
     @field_validator("trackers", mode="before")

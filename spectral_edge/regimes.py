@@ -82,7 +82,7 @@ def doubts(windows: Windows, steps: Steps, record: TrainingRecord, settings: Set
     """
     rate = record.learning_rate_at(steps)
     usable = _usable(windows)
-    past = np.cumsum(usable) - usable
+    past: NDArray[np.int64] = np.cumsum(usable) - usable
     told = []
     for index, end in enumerate(windows.ends):
         first = end + 1 - int(windows.updates[index])

@@ -27,7 +27,7 @@ def shares_of_regimes(views: Sequence[RunView]) -> list[dict[str, Any]]:
     for view in views:
         ends = np.array([band.left + band.width for band in view.strip])
         names = [band.regime if band.regime in REGIMES else "undetermined" for band in view.strip]
-        if len(names):
+        if names:
             at = np.minimum(np.searchsorted(ends, middles), len(names) - 1)
             counts[np.arange(BINS), [REGIMES.index(names[one]) for one in at]] += 1
     return [

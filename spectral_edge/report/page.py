@@ -92,32 +92,36 @@ def render_page(
     card = scorecard_view(scores)
     run_page = _environment().get_template("run.html")
     sections = [Markup(run_page.render(view=view, single=single, scores=card.by_run)) for view in views]  # noqa: S704  the template escaped what is not ours
-    return _environment().get_template("page.html").render(
-        single=single,
-        views=views,
-        projects=projects_of(views),
-        found=found_in(views),
-        advice=advice_to(views),
-        news=None if before is None else news_of(views, *before),
-        failures=[view for view in views if view.error],
-        counts={outcome: sum(view.outcome == outcome for view in views) for outcome in _OUTCOMES},
-        outcomes=_OUTCOMES,
-        audited=_audited([view.row for view in views]),
-        versions=sorted({as_mapping(view.row["versions"]).get("spectral-edge", "unknown") for view in views}),
-        chance=_by_chance([view.row for view in views if view.outcome in {"change", "none"}]),
-        regimes=REGIMES,
-        scorecard=card,
-        sections=sections,
-        packed=[packed(view.groups, "" if single else page) for view, page in zip(views, sections, strict=True)],
-        styles=Markup(styles),  # noqa: S704  our own file
-        scripts=[Markup(script) for script in scripts],  # noqa: S704  our own file and the bundle of vl-convert
-        policy=_policy(styles, scripts),
-        chart=chart_spec(PAGE),
-        over_time={
-            "spec": overview_spec(),
-            "shares": shares_of_regimes(views),
-            "changes": changes_in_time(views),
-        },
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            single=single,
+            views=views,
+            projects=projects_of(views),
+            found=found_in(views),
+            advice=advice_to(views),
+            news=None if before is None else news_of(views, *before),
+            failures=[view for view in views if view.error],
+            counts={outcome: sum(view.outcome == outcome for view in views) for outcome in _OUTCOMES},
+            outcomes=_OUTCOMES,
+            audited=_audited([view.row for view in views]),
+            versions=sorted({as_mapping(view.row["versions"]).get("spectral-edge", "unknown") for view in views}),
+            chance=_by_chance([view.row for view in views if view.outcome in {"change", "none"}]),
+            regimes=REGIMES,
+            scorecard=card,
+            sections=sections,
+            packed=[packed(view.groups, "" if single else page) for view, page in zip(views, sections, strict=True)],
+            styles=Markup(styles),  # noqa: S704  our own file
+            scripts=[Markup(script) for script in scripts],  # noqa: S704  our own file and the bundle of vl-convert
+            policy=_policy(styles, scripts),
+            chart=chart_spec(PAGE),
+            over_time={
+                "spec": overview_spec(),
+                "shares": shares_of_regimes(views),
+                "changes": changes_in_time(views),
+            },
+        )
     )
 
 

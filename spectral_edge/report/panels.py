@@ -177,7 +177,12 @@ def _metric(palette: Palette) -> alt.LayerChart:
 
     The store keeps these five numbers of a metric, and not its values.
     """
-    y = alt.Y("value:Q", title=None, axis=alt.Axis(format="~g", tickCount=2), scale=alt.Scale(zero=False, nice=True, padding=5))
+    y = alt.Y(
+        "value:Q",
+        title=None,
+        axis=alt.Axis(format="~g", tickCount=2),
+        scale=alt.Scale(zero=False, nice=True, padding=5),
+    )
     color = alt.Color(
         "name:N", scale=alt.Scale(range=[palette.directions[0]]), legend=alt.Legend(title=None, symbolType="stroke")
     )

@@ -25,10 +25,10 @@ _WAIT_SECONDS = 300  # far beyond what anything here takes on a machine that is 
 Found = TypeVar("Found")
 
 
-def write_run(folder: Path, checkpoints: int = 14, size: int = 60) -> None:
+def write_run(folder: Path, checkpoints: int = 14, size: int = 60, seed: int = 0) -> None:
     """A random walk: `checkpoints` files of one tensor with `size` numbers."""
     folder.mkdir(parents=True)
-    rows = np.cumsum(np.random.default_rng(0).normal(size=(checkpoints, size)), axis=0, dtype=np.float32)
+    rows = np.cumsum(np.random.default_rng(seed).normal(size=(checkpoints, size)), axis=0, dtype=np.float32)
     for index, row in enumerate(rows):
         save_file({"layers.0.mlp.weight": row}, folder / f"step_{10 * index}.safetensors")
 
@@ -95,6 +95,13 @@ class Server:
 
         return until(ended, f"the end of flow run {run}")
 
+    def keep_secret(self, name: str, value: str) -> None:
+        """In a Secret block, as Prefect's page makes one."""
+        kind = self.ask("/block_types/slug/secret")["id"]
+        [schema] = self.ask("/block_schemas/filter", {"block_schemas": {"block_type_id": {"any_": [kind]}}})
+        block = {"name": name, "data": {"value": value}, "block_type_id": kind, "block_schema_id": schema["id"]}
+        self.ask("/block_documents/", block)
+
     def artifact(self, key: str) -> Any:
         """The newest artifact of that key."""
         return self.ask(f"/artifacts/{key}/latest")
@@ -138,8 +145,8 @@ class Machine:
         return done.stdout
 
     @contextmanager
-    def worker(self, cwd: Path) -> Iterator[subprocess.Popen[bytes]]:
-        """`prefect worker start`, in a folder that is not that of the runs."""
+    def worker(self, cwd: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+        """`prefect worker start` in `cwd`."""
         command = [
             *prefect_program(),
             "worker",
@@ -152,12 +159,13 @@ class Machine:
             "1",
         ]
         with (self.folder / "worker.log").open("wb") as log:
-            process = subprocess.Popen(command, cwd=cwd, env=self.environment, stdout=log, stderr=log)
+            environment = self.environment | environment
+            process = subprocess.Popen(command, cwd=cwd, env=environment, stdout=log, stderr=log)
             try:
                 yield process
             finally:
-                process.terminate()
-                process.wait(60)
+                process.kill()  # by SIGTERM it would hang where its parent ignores SIGINT, which it sends to itself
+                process.wait()
 
 
 def prefect_program() -> list[str]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
 import pytest
 import yaml
+from jsonschema.validators import validator_for
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -33,6 +36,40 @@ def _pod(resource: Any) -> Any:
 def test_manifests_follow_the_schemas_of_kubernetes(version: str) -> None:
     for resource in _resources():
         kubernetes_validate.validate(resource, version, strict=True)
+
+
+@pytest.mark.parametrize(("right", "wrong"), [("replicas: 1", "replicas: one"), ("readOnly: true", "readonly: true")])
+def test_a_broken_manifest_is_noticed(right: str, wrong: str) -> None:
+    text = (DEPLOY / "kubernetes" / "40-worker.yaml").read_text()
+    assert right in text
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(yaml.safe_load(text.replace(right, wrong)), "1.31", strict=True)
+
+
+def _problems_of_compose(text: str) -> list[str]:
+    """By the schema of the Compose Specification, which check-jsonschema brings along."""
+    with (files("check_jsonschema") / "builtin_schemas" / "vendor" / "compose-spec.json").open() as file:
+        schema = json.load(file)
+    validator = validator_for(schema)(schema)
+    return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(yaml.safe_load(text))]
+
+
+def test_compose_follows_its_schema() -> None:
+    assert _problems_of_compose((DEPLOY / "compose.yaml").read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("read_only: true", "readonly: true"),
+        ("interval: 5s", "interval: [5s]"),
+        ("condition: service_healthy", "condition: healthy"),
+    ],
+)
+def test_a_broken_compose_file_is_noticed(right: str, wrong: str) -> None:
+    text = (DEPLOY / "compose.yaml").read_text()
+    assert right in text
+    assert _problems_of_compose(text.replace(right, wrong)) != []
 
 
 def test_every_pod_is_unprivileged_and_read_only() -> None:

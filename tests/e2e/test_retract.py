@@ -204,7 +204,7 @@ def test_a_run_that_refuses_stops_no_other(
 ) -> None:
     annotated_runs(tmp_path / "runs", "busy", EVIL, "in part", "refused", "zebra")
     (tmp_path / "runs" / "zebra" / OUR_NAME / "mine.txt").touch()
-    monkeypatch.setattr("integrations.locate.FolderTracker", Faulty)
+    monkeypatch.setattr("integrations.folder_tracker.FolderTracker", Faulty)
     assert retract_source(Request(f"dir:{tmp_path}/runs"), dry_run=False, ask=False, as_json=False) == 1
     out, err = capsys.readouterr()
     assert [line.split() for line in out.splitlines()[:2]] == [

@@ -62,7 +62,9 @@ def test_panels_without_data_are_left_out() -> None:
 
 def test_filling_leaves_the_template_as_it_was() -> None:
     before = repr(chart_spec(PAGE))
-    filled(chart_spec(PAGE), drawn_groups(make_run().gaps, make_run().transitions.to_pylist(), make_run().summary)["total"])
+    filled(
+        chart_spec(PAGE), drawn_groups(make_run().gaps, make_run().transitions.to_pylist(), make_run().summary)["total"]
+    )
     assert repr(chart_spec(PAGE)) == before
 
 

@@ -55,8 +55,8 @@ ABOUT = {
     "gaps": "One row for each window and parameter group: the spectrum, its gap, how it moves, and the regime.",
     "transitions": "One row for each change that passed its test.",
     audit_log.TABLE: "One row for each time that something was written to a run or taken back, and for each alert "
-    "([observability.md](observability.md)). Rows are only ever added; `query` and `compact` know the table, `export` and "
-    "`import` do not. A store that an earlier version wrote gets it with the next audit.",
+    "([observability.md](observability.md)). Rows are only ever added; `query` and `compact` know the table, `export` "
+    "and `import` do not. A store that an earlier version wrote gets it with the next audit.",
     "scorecard": "One row for each prediction of the thesis and run: whether it holds there, and what decided "
     "([scorecard.md](scorecard.md)). A store that an earlier version wrote gets it with the next audit.",
 }

@@ -204,8 +204,9 @@ def run_audit(source: str, settings: AuditSettings) -> AuditSummary:
             record_audit(source, settings, outcome, time.monotonic() - started)
         if isinstance(outcome, BaseException):
             raise outcome
-        progress.current().source_ended(outcome)
-    return cast("AuditSummary", outcome)
+        summary = cast("AuditSummary", outcome)
+        progress.current().source_ended(summary)
+    return summary
 
 
 def _result(run: TrackedRun, state: State[Any]) -> RunResult:

@@ -11,9 +11,8 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import replace
-from datetime import datetime
 from typing import Any, Final, cast
 from uuid import UUID
 
@@ -27,12 +26,12 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 
 from integrations.tracker import TrackedRun
-from pipelines import progress
+from pipelines import cluster, progress
 from pipelines.alert_events import send
 from pipelines.alerts import alerts_of
 from pipelines.budget import current
 from pipelines.decisions import Scope
-from pipelines.looking import LONG_AGO, Looks, by_debt, settled, waits_since
+from pipelines.looking import Looks, by_debt, settled, waits_since
 from pipelines.one_run import Job, audit_one
 from pipelines.recording import record_audit
 from pipelines.results import AuditSummary, RunResult
@@ -101,7 +100,9 @@ def audit_project(source: str, settings: AuditSettings) -> AuditSummary | State[
         if result.known:
             progress.current().run_ended(result)
     waiting = deque(by_debt(job.scope, (run for run in runs if run.key not in results)))
-    _work_off(job, waiting, results)
+    if waiting:
+        with cluster.using(source, settings):
+            _work_off(job, waiting, results)
     AuditLog(job.store.location).tidy()
     summary = AuditSummary(
         source,
@@ -126,11 +127,13 @@ def _work_off(job: Job, waiting: deque[TrackedRun], results: dict[RunKey, RunRes
     """A task for each of `waiting`, in order, as long as the budget allows one more; those left stay in `waiting`."""
     settings, display = job.scope.settings, progress.current()
     budget, looks = current(settings), Looks(job.scope, job.store)
-    runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=settings.workers)
+    # Threads are made as they are needed.
+    runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=cluster.MOST_AT_ONCE)
     with runner, closing(looks):
         in_flight: dict[UUID, tuple[TrackedRun, PrefectFuture[Any]]] = {}
         while True:
-            while waiting and len(in_flight) < settings.workers and budget.allows(len(in_flight)):
+            room = cluster.runs_at_once(settings)
+            while waiting and len(in_flight) < room and budget.allows(len(in_flight)):
                 run = waiting.popleft()
                 # `quote`: Prefect looks for futures inside of parameters, 70 ms a run where the store knows 2,000.
                 task_ = runner.submit(audit_run, {"job": quote(job), "run": quote(run)})
@@ -164,30 +167,13 @@ def _show(summary: AuditSummary) -> None:
 def prepare(source: str, settings: AuditSettings) -> tuple[Job, list[TrackedRun]]:
     """The runs of `source`, and all that is needed to audit them."""
     settings = settings.of_source(source)
-    device = settings.torch_device()
+    device = settings.torch_device() if settings.dask is None else settings.device  # workers know what they have
     tracker, selection = located(source, settings)
     store = Store.open(settings.store)
     if store.location.is_local:
         store.sweep()  # rows of an audit that was killed before it could delete those of the audit before it
     scope = Scope.of(tracker, settings, store)
     return Job(scope, store, device, settings.tracker_name(source)), list(tracker.runs(selection))
-
-
-def by_oldest_debt(sources: Sequence[str], settings: AuditSettings) -> list[str]:
-    """`sources` by how long a run of theirs waits; so none is kept waiting for ever by others that use up the budget.
-
-    Those without a run that waits come last, and so do those whose runs cannot be listed.
-    """
-
-    def order(source: str) -> tuple[bool, datetime]:
-        with suppress(SpectralEdgeError):
-            job, runs = prepare(source, settings)
-            waiting = by_debt(job.scope, (run for run in runs if settled(job.scope, run) is None))
-            if waiting:
-                return False, waits_since(job.scope, waiting[0]) or LONG_AGO
-        return True, LONG_AGO
-
-    return sorted(sources, key=order)
 
 
 def run_audit(source: str, settings: AuditSettings) -> AuditSummary:

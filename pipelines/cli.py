@@ -37,6 +37,7 @@ from pipelines.cli_options import (
     WeightDecayParamOption,
     WindowOption,
 )
+from pipelines.cli_schedules import add_commands
 from pipelines.named_trackers import places
 from pipelines.settings import load_settings, sources_of
 from pipelines.terminal import exit_code, print_error, use_log_format
@@ -94,6 +95,13 @@ def audit(  # noqa: PLR0913, PLR0917 - one parameter a flag; typer fills them by
     tracking_uri: TrackingUriOption = None,
     max_disk: MaxDiskOption = None,
     workers: Annotated[int | None, typer.Option(help="Runs audited at once. Default: 1.")] = None,
+    dask: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Dask scheduler (tcp://host:8786) whose workers read, or local:N."),
+    ] = None,
+    shards: Annotated[
+        int | None, typer.Option(help="Parts that workers read a run in. Default: by the size of its checkpoints.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Audit again what the store holds already.")] = False,
     recheck: Annotated[
         bool, typer.Option("--recheck", help="Look at every run, also where nothing seems new.")
@@ -131,6 +139,8 @@ def audit(  # noqa: PLR0913, PLR0917 - one parameter a flag; typer fills them by
         tracking_uri=tracking_uri,
         max_disk=max_disk,
         workers=workers,
+        dask=dask,
+        shards=shards,
         force=force or None,
         recheck=recheck or None,
         max_bytes=max_bytes,
@@ -315,6 +325,9 @@ def doctor(
 
 
 store_cli.add_upkeep(app)
+
+
+add_commands(app)
 
 
 def main() -> None:

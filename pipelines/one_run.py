@@ -11,7 +11,8 @@ from integrations.tracker import Annotation, CheckpointListing, RunState, Tracke
 from integrations.training_record import training_record
 from pipelines.alerts import Alerts
 from pipelines.decisions import NO_FINGERPRINT, Decision, Scope, decide
-from pipelines.measuring import Costs, measure
+from pipelines.measuring import measure
+from pipelines.reading import Costs
 from pipelines.results import RunResult
 from spectral_edge.analysis import Provenance, analyse_run, failed_run
 from spectral_edge.audit_log import AuditLog, Entry

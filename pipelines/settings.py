@@ -15,7 +15,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
@@ -33,6 +33,19 @@ from spectral_edge.settings import Settings
 
 TOML_FILE: Final = Path("spectral-edge.toml")
 ENVIRONMENT_PREFIX: Final = "SPECTRAL_EDGE_"
+
+
+ScheduleName = Literal["nightly", "hourly", "weekly", "monthly"]
+
+
+class ScheduleTimes(BaseModel):
+    """When a schedule runs; what is left out stays as it is by default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cron: str | None = None
+    timezone: str | None = None
+    active: bool = True
 
 
 class AuditSettings(BaseSettings):
@@ -74,6 +87,12 @@ class AuditSettings(BaseSettings):
     annotate: Literal["none", "summary", "full"] = Field("full", description="none, summary or full")
     into: Literal["run", "child"] | None = Field(None, description="run or child")
     workers: int = Field(1, ge=1, le=64, description="a whole number of runs at once, 1 to 64")
+    dask: str | None = Field(
+        None,
+        pattern=r"^(local:[1-9]\d{0,3}|[a-z]+://[^@]+)$",
+        description="the address of a Dask scheduler such as tcp://host:8786, or local:N for N processes",
+    )
+    shards: int = Field(0, ge=0, le=4096, description="a whole number of parts, 0 to 4096; 0 goes by size")
     max_disk: ByteSize = Field(ByteSize(20_000_000_000), gt=0, description="a size such as 20GB or 500MiB")
     spool: Path = Field(Path("spectral-edge-spool"), description="a folder for downloads in flight")
     tracking_uri: SecretStr | None = Field(
@@ -91,6 +110,10 @@ class AuditSettings(BaseSettings):
     )
     trackers: Annotated[dict[str, NamedTracker], NoDecode] = Field(
         default_factory=dict, description="tables [trackers.NAME] with `kind`, or the same in JSON"
+    )
+
+    schedules: dict[ScheduleName, ScheduleTimes] = Field(
+        {}, description="a table for each schedule to be changed: `cron`, `timezone`, `active`"
     )
 
     @field_validator("trackers", mode="before")
@@ -191,21 +214,26 @@ class AuditSettings(BaseSettings):
         return self.max_disk // self.workers
 
     def torch_device(self) -> str:
-        """`cpu` or `cuda`: what `device` comes to on this machine.
+        """`cpu` or `cuda`: what `device` comes to on this machine; see :func:`torch_device`."""
+        return torch_device(self.device)
 
-        Raises:
-            UsageError: `cuda` was asked for, and torch has none.
-        """
-        import torch  # noqa: PLC0415 - takes seconds, and only an audit needs it
 
-        if self.device == "auto":
-            return "cuda" if torch.cuda.is_available() else "cpu"
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise UsageError(
-                f"`device` is cuda, but torch {torch.__version__} finds no CUDA device.",
-                next_step="use --device auto, or install a torch build that knows this machine's GPU.",
-            )
-        return self.device
+def torch_device(wanted: str) -> str:
+    """`cpu` or `cuda`: what `wanted`, a value of `device`, comes to on this machine.
+
+    Raises:
+        UsageError: `cuda` was asked for, and torch has none.
+    """
+    import torch  # noqa: PLC0415 - takes seconds, and only an audit needs it
+
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UsageError(
+            f"`device` is cuda, but torch {torch.__version__} finds no CUDA device.",
+            next_step="use --device auto, or install a torch build that knows this machine's GPU.",
+        )
+    return wanted
 
 
 def load_settings(**flags: object) -> AuditSettings:

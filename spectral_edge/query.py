@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import duckdb
 import pyarrow as pa
@@ -73,7 +73,7 @@ def query(store: Store, sql: str, limits: Limits = Limits()) -> pa.Table:
     """
     with batches_of(store, sql, limits) as answer:
         batches, size = [], 0
-        for batch in answer:
+        for batch in answer.batches:
             batches.append(batch)
             size += batch.nbytes
             if size > limits.answer_bytes:
@@ -84,8 +84,15 @@ def query(store: Store, sql: str, limits: Limits = Limits()) -> pa.Table:
         return pa.Table.from_batches(batches, answer.schema)
 
 
+class Answer(NamedTuple):
+    """An answer that is read once, batch by batch."""
+
+    schema: pa.Schema
+    batches: Iterator[pa.RecordBatch]
+
+
 @contextmanager
-def batches_of(store: Store, sql: str, limits: Limits = Limits()) -> Iterator[pa.RecordBatchReader]:
+def batches_of(store: Store, sql: str, limits: Limits = Limits()) -> Iterator[Answer]:
     """The answer to `sql` batch by batch, for who does not want all of it in memory; see :func:`query`."""
     text = QUESTIONS[sql.strip()].sql if sql.strip() in QUESTIONS else sql
     views = store.datasets() | {audit_log.TABLE: audit_log.AuditLog(store.location).dataset(store.moment)}
@@ -98,19 +105,32 @@ def batches_of(store: Store, sql: str, limits: Limits = Limits()) -> Iterator[pa
         alarm.daemon = True
         alarm.start()
         try:
-            yield connection.sql(_one_select(connection, text)).to_arrow_reader(_ROWS_AT_ONCE)
-        except duckdb.InterruptException as error:
-            raise _too_long(limits) from error
-        except duckdb.Error as error:
-            raise _explained(error, text, views) from error
-        except (OSError, pa.ArrowException) as error:  # what DuckDB raises while Arrow reads its answer
-            if isinstance(error, SpectralEdgeError):
-                raise
-            if "INTERRUPT" in str(error):
-                raise _too_long(limits) from error
-            raise _damage(text, views) or UsageError(str(error).strip(), next_step=_HELP) from error
+            with _said_plainly(text, views, limits):
+                reader = connection.sql(_one_select(connection, text)).to_arrow_reader(_ROWS_AT_ONCE)
+            yield Answer(reader.schema, _read(reader, text, views, limits))
         finally:
             alarm.cancel()
+
+
+def _read(
+    reader: pa.RecordBatchReader, sql: str, views: Mapping[str, pds.Dataset], limits: Limits
+) -> Iterator[pa.RecordBatch]:
+    with _said_plainly(sql, views, limits):
+        yield from reader
+
+
+@contextmanager
+def _said_plainly(sql: str, views: Mapping[str, pds.Dataset], limits: Limits) -> Iterator[None]:
+    try:
+        yield
+    except duckdb.InterruptException as error:
+        raise _too_long(limits) from error
+    except duckdb.Error as error:
+        raise _explained(error, sql, views) from error
+    except (OSError, pa.ArrowException) as error:  # what Arrow makes of DuckDB's errors while it reads
+        if "INTERRUPT" in str(error):
+            raise _too_long(limits) from error
+        raise _damage(sql, views) or UsageError(str(error).strip(), next_step=_HELP) from error
 
 
 def _too_long(limits: Limits) -> UsageError:

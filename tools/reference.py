@@ -1,6 +1,6 @@
-"""Writes docs/tables.md and docs/cli.md from the code: the schemas of the tables, and the commands with their options.
+"""Writes what says the same as the code: docs/tables.md, docs/cli.md and deploy/prefect.yaml.
 
-`python tools/reference.py` writes them; with `--check` it only tells, by exit code 1, that a page is out of date.
+`python tools/reference.py` writes them; with `--check` it only tells, by exit code 1, that one is out of date.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import typer
+import yaml
 from pydantic.fields import FieldInfo
 from typer.core import TyperGroup
 
 from pipelines.cli import app
+from pipelines.deployments import prefect_yaml
 from pipelines.settings import AuditSettings
 from spectral_edge import audit_log
 from spectral_edge.tables import SCHEMA_VERSION, SCHEMAS
@@ -47,6 +49,10 @@ order by q_value
 SETTINGS_INTRODUCTION = """\
 A flag comes first, then the environment (`SPECTRAL_EDGE_WINDOW` for `window`, and so on), then the file
 `spectral-edge.toml` in the working directory (`window = 10`), then the default.
+"""
+DEPLOYMENTS_INTRODUCTION = """\
+# Written from pipelines/deployments.py by `make reference`; edit that. `spectral-edge deploy` registers the same
+# without this file; it makes the work pool and the concurrency limits too, which `prefect deploy --all` does not.
 """
 ABOUT = {
     "runs": "One row for each audited run: what it is, how the audit went, and what came out.",
@@ -95,7 +101,8 @@ def cli_page() -> str:
 
 
 def _setting_row(name: str, field: FieldInfo) -> str:
-    default = "none" if field.default is None else str(field.default)
+    value = field.get_default(call_default_factory=True)
+    default = "none" if value is None else str(value)
     return f"| `{name}` | {_cell(default)} | {_cell(field.description or '')} |"
 
 
@@ -117,10 +124,20 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
+def deployments_file() -> str:
+    """deploy/prefect.yaml: the deployments that `spectral-edge deploy` registers, for `prefect deploy --all`."""
+    return DEPLOYMENTS_INTRODUCTION + str(yaml.safe_dump(prefect_yaml(), sort_keys=False, width=120))
+
+
 def main() -> int:
     """Write the pages, or with `--check` name those that are out of date."""
     stale = []
-    for path, text in {DOCS / "tables.md": tables_page(), DOCS / "cli.md": cli_page()}.items():
+    pages = {
+        DOCS / "tables.md": tables_page(),
+        DOCS / "cli.md": cli_page(),
+        DOCS.parent / "deploy" / "prefect.yaml": deployments_file(),
+    }
+    for path, text in pages.items():
         if path.exists() and path.read_text() == text:
             continue
         stale.append(path)

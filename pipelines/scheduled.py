@@ -37,7 +37,7 @@ TIED: Final = "SPECTRAL_EDGE_TIED_TO_PARENT"
 """The process that a flow run must not outlive: `spectral-edge serve`."""
 
 OF_THE_MACHINE: Final = frozenset(
-    {"store", "device", "max_disk", "spool", "tracking_uri", "sources", "trackers", "schedules"}
+    {"store", "device", "max_disk", "spool", "tracking_uri", "sources", "trackers", "schedules", "metrics_file"}
 )
 """Settings that whoever may start a flow run may not change: places, addresses, credentials."""
 

@@ -34,6 +34,12 @@ def test_the_png_is_the_same_in_another_process() -> None:
     assert other == run_chart_png(make_run(checkpoints=30, change_at=15))
 
 
+def test_names_with_control_characters_are_drawn() -> None:
+    """vl-convert aborts the process, which no exception tells of, where a text is not XML."""
+    run = make_run("a\x1b\x00b", project="c\x08", checkpoints=16, change_at=8, metric_name="\x1fd", groups=("\x01",))
+    assert _size(run_chart_png(run))
+
+
 def test_the_png_tells_runs_apart() -> None:
     assert run_chart_png(make_run(checkpoints=30, seed=1)) != run_chart_png(make_run(checkpoints=30, seed=2))
 

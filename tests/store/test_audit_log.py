@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
-from pathlib import Path
+from uuid import UUID
 
 import pytest
 from audits import audit, key_of
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
 
+from spectral_edge import audit_log
 from spectral_edge.audit_log import SCHEMA, AuditLog, Entry
 from spectral_edge.query import query
 from spectral_edge.store import Store
@@ -19,8 +20,8 @@ KEY = key_of("one", project="a b/ü")
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store.open(tmp_path / "store")
+def store(root: str) -> Store:
+    return Store.open(root)
 
 
 def events(store: Store) -> list[str]:
@@ -42,7 +43,7 @@ def test_a_store_without_a_log_answers_and_gets_one_with_the_first_line(store: S
 def test_delta_refuses_a_change_of_its_rows(store: Store) -> None:
     log = AuditLog(store.location)
     log.append([Entry(KEY, "written")])
-    table = DeltaTable(store.location.table_uri("audit_log"))
+    table = DeltaTable(store.location.table_uri("audit_log"), storage_options=store.location.storage_options())
     for change in (table.delete, lambda: write_deltalake(table, log.dataset().to_table(), mode="overwrite")):
         with pytest.raises(DeltaError, match="append-only"):
             change()
@@ -76,13 +77,16 @@ def test_compaction_merges_its_files_and_keeps_its_rows(store: Store) -> None:
     assert log.dataset().to_table().sort_by(order).equals(before)
 
 
-def test_a_log_of_many_files_is_merged_on_the_way(store: Store) -> None:
+def test_a_log_of_many_files_is_merged_on_the_way(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit_log, "_MANY_FILES", 4)
     log = AuditLog(store.location)
-    for _ in range(51):
+    table = DeltaTable(store.location.table_uri("runs"), storage_options=store.location.storage_options())
+    for count in range(1, 6):
         log.append([Entry(KEY, "written")])
-    log.tidy()
-    assert len(DeltaTable(store.location.table_uri("audit_log")).file_uris()) == 1
-    assert len(events(store)) == 51
+        log.tidy()
+        assert len(log.dataset().files) == (count if count < 5 else 1)
+    assert len(events(store)) == 5
+    assert log.store_id() == UUID(table.metadata().id)
 
 
 def test_the_log_as_it_was(store: Store) -> None:

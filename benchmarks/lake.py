@@ -3,10 +3,11 @@
     python -m benchmarks.lake [--runs 5000] [--projects 50] [--windows 250] [--keep FOLDER]
 
 Makes a store of RUNS runs with 8 groups of WINDOWS rows each in table `gaps` (10 million by default; 4 GB of disk).
-Each project is written in one commit, in sorted files of the size that `compact` makes; but one is written in commits of 5
-runs and then compacted. Then it asks about a run of that project. Only there has table `inner_products` as many rows as
-an audit with the default settings writes: in all runs they would be half a billion. Beside it, DuckDB asks the same
-files with nothing between. The numbers in the rows are random, so they compress no better than measured ones.
+Each project is written in one commit, in sorted files of the size that `compact` makes; but one is written in commits
+of 5 runs and then compacted. Then it asks about a run of that project. Only there has table `inner_products` as many
+rows as an audit with the default settings writes: in all runs they would be half a billion. Beside it, DuckDB asks
+the same files with nothing between. The numbers in the rows are random, so they compress no better than measured
+ones.
 """
 
 from __future__ import annotations

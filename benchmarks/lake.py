@@ -2,10 +2,12 @@
 
     python -m benchmarks.lake [--runs 5000] [--projects 50] [--windows 250] [--keep FOLDER]
 
-Makes a store of RUNS runs with 8 groups of WINDOWS rows each in table `gaps` (10 million by default; 4 GB of disk),
-written in commits of 20 runs; compacts it; and asks. The same rows lie in a plain folder of Parquet files beside it,
-partitioned by project, which DuckDB reads with nothing between. The numbers in the rows are random, so they compress no
-better than measured ones.
+Makes a store of RUNS runs with 8 groups of WINDOWS rows each in table `gaps` (10 million by default; 4 GB of disk).
+Each project is written in one commit, in sorted files of the size that `compact` makes; but one is written in commits
+of 5 runs and then compacted. Then it asks about a run of that project. Only there has table `inner_products` as many
+rows as an audit with the default settings writes: in all runs they would be half a billion. Beside it, DuckDB asks
+the same files with nothing between. The numbers in the rows are random, so they compress no better than measured
+ones.
 """
 
 from __future__ import annotations
@@ -24,17 +26,18 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 from deltalake import write_deltalake
-from pyarrow import parquet
 
 from spectral_edge import delta
 from spectral_edge.query import query
 from spectral_edge.store import Store
+from spectral_edge.store_rewrite import FILE_BYTES, sort_rows
 from spectral_edge.tables import SCHEMAS, RunKey, audit_id
 
 GROUPS = ("total", "attention", "mlp", "embedding", "norm", "other", "layer.0", "layer.1")
-RUNS_A_COMMIT = 20
-ROWS_A_RUN = {"inner_products": 400, "transitions": 20}
-"""Rows of a run in the other tables. Real runs have more inner products: see docs/lake.md."""
+RUNS_A_COMMIT = 5
+ROWS_A_RUN = {"inner_products": 40, "transitions": 20}
+LAGS = 60
+"""Lags of an update in table `inner_products`, by default."""
 
 WEEK = """\
 SELECT project, kind, count(*) AS transitions, count(DISTINCT run_id) AS runs
@@ -107,24 +110,38 @@ def runs_of(keys: list[RunKey], now: dt.datetime) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=SCHEMAS["runs"])
 
 
-def fill(store: Store, plain: Path, projects: list[list[RunKey]], windows: int, now: dt.datetime) -> None:
+def fill(store: Store, projects: list[list[RunKey]], windows: int, now: dt.datetime) -> None:
     """Write everything, through Delta but past `write_run`, which would take a quarter of an hour for 5,000 runs."""
     per_run = ROWS_A_RUN | {"gaps": windows * len(GROUPS)}
+    asked = asked_of(projects)
+    columns = {name: numbers(name, rows, len(projects[0])) for name, rows in per_run.items()}
+    for keys in (it for it in projects if it is not asked):
+        for name, rows in per_run.items():
+            append(store, name, rows_of(name, keys, columns[name], rows))
+        append(store, "runs", runs_of(keys, now))
+    per_run["inner_products"] = windows * (LAGS + 1) * len(GROUPS)
     columns = {name: numbers(name, rows, RUNS_A_COMMIT) for name, rows in per_run.items()}
-    for keys in projects:
-        for start in range(0, len(keys), RUNS_A_COMMIT):
-            some = keys[start : start + RUNS_A_COMMIT]
-            for name, rows in per_run.items():
-                append(store, plain, name, rows_of(name, some, columns[name], rows))
-        append(store, plain, "runs", runs_of(keys, now))
+    for start in range(0, len(asked), RUNS_A_COMMIT):
+        some = asked[start : start + RUNS_A_COMMIT]
+        for name, rows in per_run.items():
+            append(store, name, rows_of(name, some, columns[name], rows))
+    append(store, "runs", runs_of(asked, now))
 
 
-def append(store: Store, plain: Path, name: str, rows: pa.Table) -> None:
-    write_deltalake(delta.open_table(store.location, name), rows, mode="append", writer_properties=delta.WRITER)
-    folder = plain / name / f"project_key={rows['project_key'][0]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{len(list(folder.iterdir()))}.parquet"
-    parquet.write_table(rows.drop_columns(["project_key"]), file, compression="zstd")
+def asked_of(projects: list[list[RunKey]]) -> list[RunKey]:
+    """The project that is asked about."""
+    return projects[len(projects) // 2]
+
+
+def append(store: Store, name: str, rows: pa.Table) -> None:
+    rows = delta.undescribed(sort_rows(rows, name))
+    write_deltalake(
+        delta.open_table(store.location, name),
+        rows,
+        mode="append",
+        target_file_size=FILE_BYTES,
+        writer_properties=delta.WRITER,
+    )
 
 
 def seconds(work: Callable[[], Any], times: int = 7) -> str:
@@ -138,12 +155,15 @@ def seconds(work: Callable[[], Any], times: int = 7) -> str:
     return f"{took[0]:.3f} | {statistics.median(took[1:]):.3f} | {statistics.median(busy[1:]):.3f}"
 
 
-def plain_query(plain: Path, sql: str) -> pa.Table:
-    """`sql` by DuckDB alone over the folder of Parquet files."""
+def plain_query(store: Store, sql: str) -> pa.Table:
+    """`sql` by DuckDB alone over the Parquet files of the store."""
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         for name in SCHEMAS:
-            connection.execute(f"CREATE VIEW {name} AS FROM read_parquet('{plain}/{name}/*/*.parquet')")
+            uris = delta.open_table(store.location, name).file_uris()
+            if uris:
+                files = ", ".join(delta.quoted(uri) for uri in uris)
+                connection.execute(f"CREATE VIEW {name} AS FROM read_parquet([{files}], hive_partitioning = true)")
         return connection.sql(sql).to_arrow_table()
 
 
@@ -155,25 +175,21 @@ def questions(key: RunKey, since: dt.datetime) -> Iterator[tuple[str, str]]:
     yield "windows by regime, over all rows of gaps", "SELECT regime, count(*) AS n FROM gaps GROUP BY ALL ORDER BY ALL"
 
 
-def files_and_bytes(folder: Path) -> tuple[int, int]:
-    sizes = [file.stat().st_size for file in folder.rglob("*.parquet")]
-    return len(sizes), sum(sizes)
-
-
-def ask(store: Store, plain: Path, projects: list[list[RunKey]], now: dt.datetime) -> None:
-    key = projects[len(projects) // 2][7]
+def ask(store: Store, projects: list[list[RunKey]], now: dt.datetime) -> None:
+    key = asked_of(projects)[7]
     print(
-        "| question | rows | first, s | median, s | processor, s | plain Parquet: first, s | median, s | processor, s |"
+        "| question | rows | first, s | median, s | processor, s | files alone: first, s | median, s | processor, s |"
     )
     print("|---|---|---|---|---|---|---|---|")
     found = store.read_run(key)
     assert found is not None
-    print(f"| `Store.read_run`, all tables | {found.gaps.num_rows:,} | {seconds(lambda: store.read_run(key))} | | | |")
+    rows = sum(getattr(found, name).num_rows for name in SCHEMAS)
+    print(f"| `Store.read_run`, all tables | {rows:,} | {seconds(lambda: store.read_run(key))} | | | |")
     for name, sql in questions(key, now - dt.timedelta(days=7)):
-        ours, theirs = query(store, sql), plain_query(plain, sql)
+        ours, theirs = query(store, sql), plain_query(store, sql)
         assert ours.num_rows == theirs.num_rows, name
         mine = seconds(partial(query, store, sql))
-        print(f"| {name} | {ours.num_rows:,} | {mine} | {seconds(partial(plain_query, plain, sql))} |", flush=True)
+        print(f"| {name} | {ours.num_rows:,} | {mine} | {seconds(partial(plain_query, store, sql))} |", flush=True)
 
 
 def main() -> None:
@@ -186,23 +202,21 @@ def main() -> None:
     now = dt.datetime.now(dt.UTC).replace(microsecond=0)
     projects = keys_of(given.projects, given.runs)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = given.keep or Path(scratch)
-        made = (folder / "plain").exists()
-        store, plain = Store.open(folder / "store"), folder / "plain"
-        if not made:
+        store = Store.open((given.keep or Path(scratch)) / "store")
+        if not store.audits():
             started = time.perf_counter()
-            fill(store, plain, projects, given.windows, now)
-            print(f"written in {time.perf_counter() - started:.0f} s")
-            started = time.perf_counter()
+            fill(store, projects, given.windows, now)
+            written = time.perf_counter()
             store.compact()
-            print(f"compacted in {time.perf_counter() - started:.0f} s\n")
-        print("| table | rows | files | bytes |\n|---|---|---|---|")
+            print(f"written in {written - started:.0f} s, one project of it compacted in", end=" ")
+            print(f"{time.perf_counter() - written:.0f} s\n")
+        told = []
         for name in SCHEMAS:
             actions = pa.table(delta.open_table(store.location, name).get_add_actions())
-            sizes = actions["size_bytes"].to_pylist()
-            print(f"| {name} | {sum(actions['num_records'].to_pylist()):,} | {len(sizes)} | {sum(sizes):,} |")
-        print()
-        ask(store, plain, projects, now)
+            rows, sizes = sum(actions["num_records"].to_pylist()), actions["size_bytes"].to_pylist()
+            told.append(f"{name}: {rows:,} rows in {len(sizes)} files, {sum(sizes):,} bytes")
+        print("\n".join(told) + "\n")
+        ask(store, projects, now)
 
 
 if __name__ == "__main__":

@@ -19,8 +19,6 @@ from audits import audit, key_of
 
 import spectral_edge.store
 from spectral_edge.errors import DiskFullError
-from spectral_edge.export import export_query, export_runs
-from spectral_edge.importing import import_runs
 from spectral_edge.store import Store
 from spectral_edge.store_lock import write_lock
 
@@ -77,21 +75,19 @@ def count_lines(uri: str, settings_hash: str, runs: Sequence[str], answer: Queue
     answer.put(counts[0])
 
 
-def export_killed_at(uri: str, output: str, sql: str | None, line: int) -> None:
-    """Export all runs to a folder, or the answer to `sql` to a file, and die like `write_killed_at`."""
+def killed_at(line: int, work: Callable[..., object], *args: Any) -> None:
+    """Do `work`, and die like `write_killed_at`."""
     _count_lines(lambda count: os.kill(os.getpid(), signal.SIGKILL) if count == line else None)
-    if sql is None:
-        export_runs(Store.open(uri), Path(output))
-    else:
-        export_query(Store.open(uri), sql, Path(output))
-    sys.settrace(None)
+    work(*args)
 
 
-def import_killed_at(uri: str, source: str, line: int) -> None:
-    """Import `source`, and die like `write_killed_at`."""
-    _count_lines(lambda count: os.kill(os.getpid(), signal.SIGKILL) if count == line else None)
-    import_runs(Store.open(uri), source)
+def lines_of(answer: Queue[int], work: Callable[..., object], *args: Any) -> None:
+    """Do `work`, and answer how many lines of ours that ran."""
+    counts = [0]
+    _count_lines(lambda count: counts.__setitem__(0, count))
+    work(*args)
     sys.settrace(None)
+    answer.put(counts[0])
 
 
 def _count_lines(on_line: Callable[[int], None]) -> None:

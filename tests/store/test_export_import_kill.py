@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 from audits import assert_same, audit, key_of, raw
-from children import export_killed_at, finish, import_killed_at, start
+from children import PROCESSES, finish, killed_at, lines_of, start
 from pyarrow import parquet
 
 from spectral_edge.export import export_query, export_runs
@@ -29,30 +31,36 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return store
 
 
+def lines(work: Callable[..., object], *args: Any) -> int:
+    answer = PROCESSES.Queue()
+    child = start(lines_of, answer, work, *args)
+    count = int(answer.get(timeout=120))
+    assert finish(child) == 0
+    return count
+
+
 def test_a_killed_export_leaves_the_old_file_or_the_new_one(source: Store, tmp_path: Path) -> None:
-    output = tmp_path / "answer.parquet"
-    old, seen = pa.table({"old": [1]}), set()
-    export_query(source, SQL, tmp_path / "undisturbed.parquet")
-    new = parquet.read_table(tmp_path / "undisturbed.parquet")
-    # A prime stride, growing: most lines are run while the tables are opened, the last few write.
-    line, code = 400, KILLED
-    while code == KILLED:
+    output, old, seen = tmp_path / "answer.parquet", pa.table({"old": [1]}), set()
+    count = lines(export_query, source, SQL, output)
+    new = parquet.read_table(output)
+    # The file is put in its place by one of the last lines.
+    for line in (count // 2, *range(count - 14, count, 2)):
         parquet.write_table(old, output)
-        code = finish(start(export_killed_at, source.location.root, str(output), SQL, line))
+        assert finish(start(killed_at, line, export_query, source, SQL, output)) == KILLED
         found = parquet.read_table(output)
         assert found.equals(old) or found.equals(new)
-        seen.add((code, found.equals(new)))
-        line += 13
-    assert seen == {(KILLED, False), (KILLED, True), (0, True)}
+        seen.add(found.equals(new))
+    assert seen == {False, True}
     assert export_query(source, SQL, output) == 36
+    assert parquet.read_table(output).equals(new)
 
 
 def test_a_killed_export_of_all_tables_leaves_no_folder_or_a_whole_one(source: Store, tmp_path: Path) -> None:
-    seen, line, code = set(), 400, KILLED
-    while code == KILLED:
+    count, seen = lines(export_runs, source, tmp_path / "counted"), set()
+    for line in (count // 2, count - 60, count - 20, *range(count - 4, count + 1)):
         output = tmp_path / f"out-{line}"
-        code = finish(start(export_killed_at, source.location.root, str(output), None, line))
-        seen.add((code, output.exists()))
+        assert finish(start(killed_at, line, export_runs, source, output)) == KILLED
+        seen.add(output.exists())
         if output.exists():
             assert {name: parquet.read_metadata(output / f"{name}.parquet").num_rows for name in SCHEMAS} == {
                 "runs": 3,
@@ -61,29 +69,23 @@ def test_a_killed_export_of_all_tables_leaves_no_folder_or_a_whole_one(source: S
                 "transitions": 6,
                 "scorecard": 6,
             }
-        line += 23
-    assert seen == {(KILLED, False), (KILLED, True), (0, True)}
+    assert seen == {False, True}
 
 
 def test_a_killed_import_has_taken_whole_runs_and_is_finished_by_the_next(source: Store, tmp_path: Path) -> None:
-    folder = tmp_path / "out"
-    export_runs(source, folder)
-    nothing, seen, code, line = tmp_path / "nothing", set(), KILLED, 150
-    Store.open(nothing)
-    while code == KILLED:
-        here = tmp_path / f"here-{line}"
-        shutil.copytree(nothing, here)
-        code = finish(start(import_killed_at, str(here), str(folder), line))
-        store = Store.open(here)
+    export_runs(source, tmp_path / "out")
+    count, seen = lines(import_runs, Store.open(tmp_path / "counted"), tmp_path / "out"), set()
+    for line in range(count // 3, count + 1, count // 12):
+        store = Store.open(tmp_path / f"here-{line}")
+        assert finish(start(killed_at, line, import_runs, store, tmp_path / "out")) == KILLED
         taken = store.audits()
-        seen.add((code, len(taken)))
+        seen.add(len(taken))
         for key in KEYS:
             if (key.tracker, key.project, key.run_id) in taken:
                 assert_same(store.read_run(key), audit(key))
-        told = import_runs(store, folder)
-        assert len(told.present) == len(taken)
-        assert len(told.added) == len(KEYS) - len(taken)
+        told = import_runs(store, tmp_path / "out")
+        assert (len(told.present), len(told.added)) == (len(taken), len(KEYS) - len(taken))
         assert raw(store) == raw(source)
-        line += 61
-    # `other` before `toy`: one run is there between their commits, which write a project at a time.
-    assert seen == {(KILLED, 0), (KILLED, 1), (KILLED, 3), (0, 3)}
+        shutil.rmtree(store.location.root)
+    # A project is written at a time: `other` has one run, `toy` two.
+    assert seen == {0, 1, 3}

@@ -6,16 +6,20 @@ import os
 import time
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import Any
 
+import pyarrow.compute as pc
 import pytest
 from audits import assert_same, audit, key_of, raw
 from children import PROCESSES, aws_environment, finish, hold_lock, start, write_runs
+from deltalake import DeltaTable
 
 from spectral_edge import delta
 from spectral_edge.errors import StoreLockedError
 from spectral_edge.store import Store
 from spectral_edge.store_location import StoreLocation
 from spectral_edge.store_lock import HOLDER_FILE, LOCK_FILE
+from spectral_edge.tables import RunTables
 
 
 def environment() -> dict[str, str]:
@@ -112,6 +116,36 @@ def test_a_held_lock_is_named_with_its_holder(tmp_path: Path) -> None:
     store.write_run(audit(key_of("a")))
     assert_same(store.read_run(key_of("a")), audit(key_of("a")))
     assert not (tmp_path / "store" / HOLDER_FILE).exists()
+
+
+@pytest.mark.parametrize("table", ["runs", "gaps", "scorecard"])
+def test_an_audit_that_is_replaced_and_written_again_while_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str
+) -> None:
+    store = Store.open(tmp_path / "store")
+    store.write_run(audit(key_of("a")))
+    open_table, opened = delta.open_table, list[str]()
+
+    def open_between_two_writes(location: StoreLocation, name: str, *rest: Any) -> DeltaTable:
+        opened.append(name)
+        # `runs` is opened twice before the tables are read: to see whose rows count, and which tables there are.
+        if name != table or opened.count(table) != (3 if table == "runs" else 1):
+            return open_table(location, name, *rest)
+        between.undo()
+        store.write_run(audit(key_of("a"), settings_hash="s22"))
+        found = open_table(location, name, *rest)
+        store.write_run(audit(key_of("a")))
+        return found
+
+    for read in (store.read_run, lambda key: store.datasets()["gaps"].filter(pc.field("run_id") == key.run_id)):
+        opened.clear()
+        with monkeypatch.context() as between:
+            between.setattr(delta, "open_table", open_between_two_writes)
+            found = read(key_of("a"))
+        if isinstance(found, RunTables):
+            assert_same(found, audit(key_of("a")))
+        else:
+            assert found.count_rows() == 12
 
 
 def test_readers_never_see_half_an_audit_while_it_is_replaced(tmp_path: Path) -> None:

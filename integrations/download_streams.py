@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, TypeVar
 
+from spectral_edge import interruption
 from spectral_edge.errors import FetchInterruptedError, TrackerUnavailableError
 
 T = TypeVar("T")
@@ -26,6 +28,9 @@ _STREAMS: Final = 4
 
 _LONGEST_WAIT: Final = 60.0
 """Seconds between two tries, at most, also when a store asks for more."""
+
+_LOOK: Final = 0.5
+"""Seconds after which a waiting stream looks whether the process was asked to end."""
 
 
 class BusyError(TrackerUnavailableError):
@@ -85,8 +90,9 @@ class Streams:
                 self._pause(failures, error)
 
     def watched(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
-        """The same blocks, up to the moment when another stream fails."""
+        """The same blocks, up to the moment when another stream fails or the process is asked to end."""
         for block in blocks:
+            interruption.check()
             if self._stop.is_set():
                 raise CancelledError
             yield block
@@ -94,8 +100,11 @@ class Streams:
     def _pause(self, failures: int, error: TrackerUnavailableError) -> None:
         asked = error.seconds if isinstance(error, BusyError) else 0.0
         backoff = self.backoff * 2 ** (failures - 1) + self.jitter * random.random()  # noqa: S311 (not for secrets)
-        if self._stop.wait(min(max(asked, backoff), _LONGEST_WAIT)):
-            raise CancelledError
+        until = time.monotonic() + min(max(asked, backoff), _LONGEST_WAIT)
+        while (seconds := until - time.monotonic()) > 0:
+            interruption.check()
+            if self._stop.wait(min(seconds, _LOOK)):
+                raise CancelledError
 
 
 def _gave_up(error: TrackerUnavailableError, tries: int) -> FetchInterruptedError:

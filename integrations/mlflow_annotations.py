@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
-from pathlib import Path
 from typing import Final
 
 from mlflow import MlflowClient
@@ -25,6 +23,7 @@ from mlflow.utils.validation import MAX_TAG_VAL_LENGTH
 from integrations.annotation_section import note_with_section
 from integrations.mlflow_lease import Lease, leased
 from integrations.mlflow_tags import FINISHED, STARTED, delete_tags, leases, our_tags, require_active
+from integrations.scratch import scratch_folder
 from integrations.tracker import OUR_NAME, Annotation, AnnotationState, WriteReceipt
 from spectral_edge.errors import AnnotationConflictError
 
@@ -173,9 +172,9 @@ def safe_key(key: str) -> str:
 
 
 def _write_files(client: MlflowClient, lease: Lease, files: Mapping[str, bytes]) -> int:
-    with tempfile.TemporaryDirectory(prefix="spectral-edge-") as folder:
+    with scratch_folder("files") as folder:
         for name, content in files.items():
-            path = Path(folder, name)
+            path = folder / name
             path.write_bytes(content)
             lease.check()
             client.log_artifact(lease.run.info.run_id, str(path), OUR_NAME)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from mlflow.entities import FileInfo
 
 from integrations.mlflow_connection import ArtifactRoot, MlflowConnection
 from integrations.mlflow_fetch import fetch_checkpoint
+from integrations.scratch import scratch_folder
 from integrations.tracker import CheckpointFile, CheckpointRef
 
 
@@ -45,8 +45,8 @@ class ArtifactFiles:
     def brought(self, paths: Sequence[str]) -> Iterator[Sequence[Path]]:
         """The files on this machine's disk: where they lie, or downloaded for the time of the block."""
         wanted = CheckpointRef("metadata", 0, "metadata", tuple(map(self.described, paths)), self.location)
-        with tempfile.TemporaryDirectory(prefix="spectral-edge-metadata-") as folder:
-            yield fetch_checkpoint(self.connection, self.run_name, wanted, Path(folder))
+        with scratch_folder("metadata") as folder:
+            yield fetch_checkpoint(self.connection, self.run_name, wanted, folder)
 
     @cached_property
     def _entries(self) -> dict[str, FileInfo]:

@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import wandb
 from wandb.apis.public import Run
 from wandb.sdk.mailbox.mailbox_handle import ServerResponseError
 
+from integrations.scratch import scratch_folder
 from integrations.tracker import OUR_NAME, Annotation, TrackedRun
 from integrations.wandb_artifacts import is_model
 from integrations.wandb_connection import WandbConnection
@@ -147,8 +146,7 @@ def _made(connection: WandbConnection, run: TrackedRun, annotation: Annotation) 
         return None
     model = _last_model(connection, run)
     refuse_others_context()
-    with tempfile.TemporaryDirectory(prefix="spectral-edge-") as home, connection.errors(run=run.key.run_name):
-        folder = Path(home)
+    with scratch_folder("wandb") as folder, connection.errors(run=run.key.run_name):
         settings = quiet_settings(
             folder,
             **online(connection, run),

@@ -9,15 +9,14 @@ complete. What stays changed is said in the receipt.
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as fields_replaced
-from pathlib import Path
 from typing import Any, Final
 
 from integrations import wandb_audit_run
+from integrations.scratch import scratch_folder
 from integrations.tracker import Annotation, TrackedRun, WriteReceipt
 from integrations.wandb_audit_run import ended, online, opened_run
 from integrations.wandb_connection import WandbConnection
@@ -153,8 +152,7 @@ def _require_ended(run: TrackedRun, page: RunPage) -> None:
 
 def _resume(connection: WandbConnection, run: TrackedRun, before: RunPage, annotation: Annotation, plan: _Plan) -> None:
     refuse_others_context()
-    with tempfile.TemporaryDirectory(prefix="spectral-edge-") as home, connection.errors(run=run.key.run_name):
-        folder = Path(home)
+    with scratch_folder("wandb") as folder, connection.errors(run=run.key.run_name):
         settings = quiet_settings(
             folder,
             **online(connection, run),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ import wandb
 from wandb.apis.public import File, Run
 
 from integrations.listing import Series, choose, found_in, series_of
+from integrations.scratch import scratch_folder
 from integrations.tracker import CheckpointFile, CheckpointListing, CheckpointRef
 from integrations.wandb_artifacts import artifact_series, is_model
 from integrations.wandb_connection import WandbConnection
@@ -120,8 +120,8 @@ class ManifestFiles:
     def brought(self, paths: Sequence[str]) -> Iterator[Sequence[Path]]:
         """The files, downloaded for the time of the block."""
         wanted = CheckpointRef("metadata", 0, "metadata", tuple(map(self.described, paths)), self.location)
-        with tempfile.TemporaryDirectory(prefix="spectral-edge-metadata-") as folder:
-            yield fetch_checkpoint(self.connection, self.manifests, self.run_name, wanted, Path(folder))
+        with scratch_folder("metadata") as folder:
+            yield fetch_checkpoint(self.connection, self.manifests, self.run_name, wanted, folder)
 
 
 @dataclass(frozen=True)
@@ -152,9 +152,9 @@ class SavedFiles:
     def brought(self, paths: Sequence[str]) -> Iterator[Sequence[Path]]:
         """The files, downloaded for the time of the block."""
         wanted = CheckpointRef("metadata", 0, "metadata", tuple(map(self.described, paths)), self.location)
-        with tempfile.TemporaryDirectory(prefix="spectral-edge-metadata-") as folder:
+        with scratch_folder("metadata") as folder:
             name = self.run.name or self.run.id
-            yield fetch_checkpoint(self.connection, self.manifests, name, wanted, Path(folder))
+            yield fetch_checkpoint(self.connection, self.manifests, name, wanted, folder)
 
     @cached_property
     def _files(self) -> dict[str, File]:

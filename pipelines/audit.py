@@ -6,32 +6,45 @@ flow ends Failed when a run failed, and its result is the :class:`AuditSummary` 
 
 from __future__ import annotations
 
+import logging
+import time
 import traceback
 from collections import deque
+from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import Any, Final, cast
 from uuid import UUID
 
-from prefect import State, Task, flow, task
+from prefect import State, Task, flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import TaskRun
 from prefect.futures import PrefectFuture, as_completed
-from prefect.states import Failed
+from prefect.states import Cancelled, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 
+from integrations.scratch import sweep_scratch
 from integrations.tracker import TrackedRun
-from pipelines import progress
+from pipelines import cluster, progress, stopping
+from pipelines.alert_events import send
+from pipelines.alerts import alerts_of
+from pipelines.attempts import forget
 from pipelines.budget import current
-from pipelines.decisions import Scope
+from pipelines.decisions import Scope, identity
+from pipelines.flow_end import record_end
 from pipelines.looking import Looks, by_debt, settled, waits_since
 from pipelines.one_run import Job, audit_one
+from pipelines.recording import record_audit
 from pipelines.results import AuditSummary, RunResult
 from pipelines.settings import AuditSettings
 from pipelines.sources import located
 from pipelines.spool import sweep
-from spectral_edge.errors import SpectralEdgeError, TerminalError, TransientError
+from pipelines.wording import plain_text
+from spectral_edge import interruption
+from spectral_edge.audit_log import AuditLog
+from spectral_edge.errors import SpectralEdgeError, StoppedError, TerminalError, TransientError
 from spectral_edge.store import Store
 from spectral_edge.tables import RunKey
 
@@ -39,7 +52,7 @@ ARTIFACT_KEY: Final = "spectral-edge-audit"
 
 
 def _may_pass(_task: Task[..., Any], _task_run: TaskRun, state: State[Any]) -> bool:
-    return isinstance(state.result(raise_on_failure=False), TransientError)
+    return isinstance(state.result(raise_on_failure=False), TransientError) and not interruption.is_asked()
 
 
 @task(
@@ -60,6 +73,8 @@ def audit_run(job: Job, run: TrackedRun) -> RunResult | State[RunResult]:
         result = audit_one(job, run)
     except TerminalError as error:
         result = RunResult.failure(run.key, error)
+    level = logging.ERROR if result.is_failure else logging.INFO
+    get_run_logger().log(level, "%s [run id %s]", plain_text(result.line), plain_text(run.key.run_id))
     if result.is_failure:
         return Failed(message=result.error, data=result)
     return result
@@ -73,41 +88,77 @@ def audit_project(source: str, settings: AuditSettings) -> AuditSummary | State[
     until the budget of `settings`, or the one they share with other audits, is spent.
 
     Returns:
-        The results of all runs, by the tracker's order. Ends Failed, with the same result, when a run failed.
+        The results of all runs, by the tracker's order. Ends Failed, with the same result, when a run failed, and
+        Cancelled when the process was told to end (see :mod:`pipelines.stopping`).
 
     Raises:
         UsageError: A wrong source or setting.
         NotFoundError: No such experiment or folder.
         SpectralEdgeError: The tracker or the store cannot be used at all.
     """
-    settings = settings.of_source(source)
-    sweep(settings.spool)
-    job, runs = prepare(source, settings)
-    results = {run.key: result for run in runs if (result := settled(job.scope, run))}
-    for result in results.values():
-        if result.known:
-            progress.current().run_ended(result)
-    waiting = deque(by_debt(job.scope, (run for run in runs if run.key not in results)))
-    _work_off(job, waiting, results)
-    summary = AuditSummary(
-        source,
-        tuple(results[run.key] for run in runs if run.key in results),
-        left=len(waiting),
-        oldest_debt=min(filter(None, (waits_since(job.scope, run) for run in waiting)), default=None),
-    )
-    _show(summary)
+    results: dict[RunKey, RunResult] = {}
+    with stopping.listening(), stopping.at_hard_stop(record_end(source, results)):
+        try:
+            summary = _audited(source, settings.of_source(source), results)
+        except StoppedError:  # while runs were listed
+            summary = AuditSummary(source, (), stopped=True)
+        _show(summary)
+    if summary.stopped:
+        return Cancelled(message=summary.line, data=summary)
     return Failed(message=summary.line, data=summary) if summary.has_failures else summary
 
 
+def _audited(source: str, settings: AuditSettings, results: dict[RunKey, RunResult]) -> AuditSummary:
+    """The sum of `results`, to which each run's is added as it comes."""
+    sweep(settings.spool)
+    sweep_scratch()
+    job, runs = prepare(source, settings)
+    job = _with_alerts(job, runs)
+    results |= {run.key: result for run in runs if (result := settled(job.scope, run))}
+    for result in results.values():
+        if result.known:
+            progress.current().run_ended(result)
+    for run in runs:
+        if run.key in results and identity(run) in job.scope.deaths:
+            forget(job.store, job.scope.deaths[identity(run)])  # another audit has survived it
+    waiting = deque(by_debt(job.scope, (run for run in runs if run.key not in results)))
+    if waiting:
+        with cluster.using(source, settings):
+            _work_off(job, waiting, results)
+    AuditLog(job.store.location).tidy()
+    return AuditSummary(
+        source,
+        tuple(results[run.key] for run in runs if run.key in results),
+        left=len(waiting),
+        stopped=interruption.is_asked(),
+        oldest_debt=min(filter(None, (waits_since(job.scope, run) for run in waiting)), default=None),
+    )
+
+
+def _with_alerts(job: Job, runs: Sequence[TrackedRun]) -> Job:
+    """`job`, with people told of what earlier audits found, or retractions took back, and could not tell."""
+    alerts = alerts_of(job.store, send)
+    warning = alerts.catch_up(job.scope.tracker.kind, {run.key.project_key for run in runs})
+    if warning:
+        progress.current().warn(warning)
+    return replace(job, alerts=alerts)
+
+
 def _work_off(job: Job, waiting: deque[TrackedRun], results: dict[RunKey, RunResult]) -> None:
-    """A task for each of `waiting`, in order, as long as the budget allows one more; those left stay in `waiting`."""
+    """A task for each of `waiting`, in order, as long as the budget allows one more; those left stay in `waiting`.
+
+    Runs that the process died of, perhaps, come last and have it for themselves: who dies then is known.
+    """
     settings, display = job.scope.settings, progress.current()
     budget, looks = current(settings), Looks(job.scope, job.store)
-    runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=settings.workers)
+    # Threads are made as they are needed.
+    runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=cluster.MOST_AT_ONCE)
     with runner, closing(looks):
         in_flight: dict[UUID, tuple[TrackedRun, PrefectFuture[Any]]] = {}
         while True:
-            while waiting and len(in_flight) < settings.workers and budget.allows(len(in_flight)):
+            while waiting and len(in_flight) < _room(job, waiting[0]) and budget.allows(len(in_flight)):
+                if interruption.is_asked():
+                    break
                 run = waiting.popleft()
                 # `quote`: Prefect looks for futures inside of parameters, 70 ms a run where the store knows 2,000.
                 task_ = runner.submit(audit_run, {"job": quote(job), "run": quote(run)})
@@ -116,10 +167,18 @@ def _work_off(job: Job, waiting: deque[TrackedRun], results: dict[RunKey, RunRes
                 return
             run, future = in_flight.pop(_first_done([future for _, future in in_flight.values()]))
             future.wait()  # takes over the final state; without it Prefect asks the server, which knows no results
+            if isinstance(future.state.result(raise_on_failure=False), StoppedError):
+                waiting.append(run)
+                continue
             results[run.key] = result = _result(run, future.state)
             budget.spend(result)
             looks.add(run, result)
             display.run_ended(result)
+
+
+def _room(job: Job, run: TrackedRun) -> int:
+    """How many runs may be in flight together with `run`."""
+    return 1 if job.scope.deaths_of(run) else cluster.runs_at_once(job.scope.settings)
 
 
 def _first_done(futures: list[PrefectFuture[Any]]) -> UUID:
@@ -141,13 +200,17 @@ def _show(summary: AuditSummary) -> None:
 def prepare(source: str, settings: AuditSettings) -> tuple[Job, list[TrackedRun]]:
     """The runs of `source`, and all that is needed to audit them."""
     settings = settings.of_source(source)
-    device = settings.torch_device()
+    device = settings.torch_device() if settings.dask is None else settings.device  # workers know what they have
     tracker, selection = located(source, settings)
     store = Store.open(settings.store)
     if store.location.is_local:
         store.sweep()  # rows of an audit that was killed before it could delete those of the audit before it
     scope = Scope.of(tracker, settings, store)
-    return Job(scope, store, device, settings.tracker_name(source)), list(tracker.runs(selection))
+    runs = []
+    for run in tracker.runs(selection):
+        interruption.check()
+        runs.append(run)
+    return Job(scope, store, device, settings.tracker_name(source), source), runs
 
 
 def run_audit(source: str, settings: AuditSettings) -> AuditSummary:
@@ -156,10 +219,15 @@ def run_audit(source: str, settings: AuditSettings) -> AuditSummary:
     Raises:
         SpectralEdgeError: As :func:`audit_project`.
     """
-    state = audit_project(source, settings, return_state=True)
-    outcome = state.result(raise_on_failure=False)
-    if isinstance(outcome, BaseException):
-        raise outcome
+    started = time.monotonic()
+    with progress.showing_in_flow(settings.log_format):
+        state = audit_project(source, settings, return_state=True)
+        outcome = state.result(raise_on_failure=False)
+        if isinstance(outcome, SpectralEdgeError | AuditSummary):
+            record_audit(source, settings, outcome, time.monotonic() - started)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        progress.current().source_ended(outcome)
     return cast("AuditSummary", outcome)
 
 
@@ -175,6 +243,7 @@ def _result(run: TrackedRun, state: State[Any]) -> RunResult:
         "failed",
         error=f"run {run.key.run_name}: {type(outcome).__name__}: {outcome}. "
         "This is a defect of spectral-edge: please report it with the traceback.",
+        error_class=type(outcome).__name__,
         traceback="".join(traceback.format_exception(outcome)),
         project=run.key.project,
     )

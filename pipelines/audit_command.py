@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import typer
 
-from pipelines import progress
+from pipelines import progress, stopping
 from pipelines.budget import sharing
 from pipelines.prefect_server import PrefectServer, set_environment_defaults
 from pipelines.settings import AuditSettings
@@ -32,11 +32,16 @@ def audit_sources(sources: Sequence[str], settings: AuditSettings, *, as_json: b
     Raises:
         UsageError: A source that cannot be.
     """
+    with stopping.exiting():
+        return _audit_sources(sources, settings, as_json=as_json)
+
+
+def _audit_sources(sources: Sequence[str], settings: AuditSettings, *, as_json: bool) -> int:
     set_environment_defaults()
     server = PrefectServer()
     server.start()
     _require_known(sources, settings)
-    with progress.showing() as display:
+    with progress.showing(settings.log_format) as display:
         from pipelines.audit import run_audit  # noqa: PLC0415 - Prefect takes its settings when it is imported
         from pipelines.sources_in_turn import in_order  # noqa: PLC0415 - while the server starts
 
@@ -88,6 +93,9 @@ def _tell(sources: Sequence[str], work: Callable[[str], _Told], *, as_json: bool
         told.append(outcome.as_json())
         if not as_json:
             typer.echo(outcome.line if len(sources) == 1 else f"{source}: {outcome.line}")
+        if stopping.exit_code() is not None:
+            code = stopping.exit_code() or code
+            break
     if as_json:
         print_json({"sources": told})
     return code

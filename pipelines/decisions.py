@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from integrations.tracker import AnnotationState, CheckpointListing, CheckpointRef, TrackedRun, Tracker
+from pipelines.attempts import Attempt, Deaths, RunIdentity, deaths, quarantine, same_work
 from pipelines.settings import AuditSettings
 from pipelines.shared import shared_beginning
 from spectral_edge.errors import CheckpointFormatError, NoStepError
@@ -21,9 +22,9 @@ from spectral_edge.settings import Settings, same_pass
 from spectral_edge.store import AuditState, Store
 from spectral_edge.trajectory import Trajectory
 
-Action = Literal["audit", "extend", "reanalyse", "update", "nothing", "report_known_error", "report_no_checkpoints"]
-
-RunIdentity = tuple[str, str, str]
+Action = Literal[
+    "audit", "extend", "reanalyse", "update", "nothing", "quarantine", "report_known_error", "report_no_checkpoints"
+]
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,19 @@ class Scope:
     store: Store | None
     audits: Mapping[RunIdentity, AuditState]
     looks: Mapping[RunIdentity, Look]
+    deaths: Deaths = field(default_factory=dict)
 
     @classmethod
     def of(cls, tracker: Tracker, settings: AuditSettings, store: Store | None) -> Scope:
         """Reads what `store` holds; None is an empty store."""
-        audits, looks = (store.audits(), read_looks(store)) if store else ({}, {})
-        return cls(tracker, settings, settings.analysis(), store, audits, looks)
+        if store is None:
+            return cls(tracker, settings, settings.analysis(), None, {}, {})
+        audits, looks = store.audits(), read_looks(store)
+        return cls(tracker, settings, settings.analysis(), store, audits, looks, deaths(store))
+
+    def deaths_of(self, run: TrackedRun) -> tuple[Attempt, ...]:
+        """Earlier audits of `run` whose process died, the oldest first, unless it is all to be done again."""
+        return () if self.settings.force else self.deaths.get(identity(run), ())
 
     def stored(self, run: TrackedRun, fingerprint: str) -> AuditState | None:
         """The store's audit of the same checkpoints under the same settings, unless it is to be done again."""
@@ -59,7 +67,8 @@ class Decision:
     Attributes:
         action: `audit` reads all checkpoints; `extend` reads the new ones and those they are compared with;
             `reanalyse` reads none; `update` brings the run's state in the store and its annotations up to date from
-            the stored tables; the others do nothing.
+            the stored tables; `quarantine` says once and for all that reading it kills the process; the others do
+            nothing.
         listing: The run's checkpoints.
         fingerprint: Identifies them.
         known_error: The error that the store holds: the run failed, or some of its groups end early.
@@ -96,6 +105,10 @@ class Decision:
         return refs[len(self.known.steps) - lags_of(self.known) - 1 :]
 
 
+WORK: Final = frozenset({"audit", "extend", "reanalyse", "update"})
+"""Actions that take time and memory, and may kill the process."""
+
+
 def decide(scope: Scope, run: TrackedRun) -> Decision:
     """What has to be done to `run`.
 
@@ -105,6 +118,15 @@ def decide(scope: Scope, run: TrackedRun) -> Decision:
         NotFoundError: The run has checkpoints, and no series has the name asked for.
         TransientError: The tracker did not answer.
     """
+    decision = _wanted(scope, run)
+    dead = same_work(scope.deaths_of(run), decision.fingerprint, scope.analysis.hash)
+    if decision.action not in WORK or len(dead) < scope.settings.max_tries:
+        return decision
+    return replace(decision, action="quarantine", known_error=str(quarantine(run.key.run_name, dead)))
+
+
+def _wanted(scope: Scope, run: TrackedRun) -> Decision:
+    """What has to be done, whatever came of earlier tries."""
     try:
         listing = scope.tracker.checkpoints(run, scope.settings.series)
     except (NoStepError, CheckpointFormatError) as error:

@@ -17,6 +17,7 @@ from typing import Final
 from integrations.file_errors import file_errors
 from integrations.tracker import CheckpointRef, TrackedRun, Tracker
 from pipelines.wording import size_text
+from spectral_edge import interruption
 from spectral_edge.errors import DiskFullError
 from spectral_edge.gram import LocalCheckpoint
 
@@ -141,6 +142,7 @@ def _slide(window: _Window, plan: Plan, checkpoints: Sequence[CheckpointRef], ke
     on_disk: list[LocalCheckpoint] = []
     pending = window.request(checkpoints, plan.segments[0])
     for number, segment in enumerate(plan.segments):
+        interruption.check()
         started = time.monotonic()
         new = [future.result() for future in pending]
         waited = time.monotonic() - started

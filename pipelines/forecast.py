@@ -48,11 +48,14 @@ WORDS: Final[dict[Action, str]] = {
     "reanalyse": "be re-analysed from the store",
     "update": "be updated from the store",
     "nothing": "stay as it is",
+    "quarantine": "be put in quarantine",
     "report_known_error": "fail as before",
     "report_no_checkpoints": "have no checkpoints",
 }
 
-_NO_WORK: Final[frozenset[Action | None]] = frozenset({None, "nothing", "report_known_error", "report_no_checkpoints"})
+_NO_WORK: Final[frozenset[Action | None]] = frozenset(
+    {None, "nothing", "quarantine", "report_known_error", "report_no_checkpoints"}
+)
 
 
 @dataclass(frozen=True)

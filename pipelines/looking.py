@@ -77,12 +77,16 @@ def look_of(scope: Scope, run: TrackedRun, result: RunResult, now: datetime) -> 
 
 
 def by_debt(scope: Scope, runs: Iterable[TrackedRun]) -> list[TrackedRun]:
-    """`runs` by the time since which they wait to be looked at; those that failed then come last, by when they did."""
+    """`runs` by the time since which they wait to be looked at; those that failed then come last, by when they did.
 
-    def order(run: TrackedRun) -> tuple[datetime, datetime, RunKey]:
+    At the very end come those that the process died of, perhaps: the oftener, the later.
+    """
+
+    def order(run: TrackedRun) -> tuple[int, datetime, datetime, str, str]:
         look = scope.looks.get(identity(run))
         failed = look.failed_at if look else None
-        return failed or LONG_AGO, waits_since(scope, run) or LONG_AGO, run.key
+        waits = waits_since(scope, run) or LONG_AGO
+        return len(scope.deaths_of(run)), failed or LONG_AGO, waits, run.key.project, run.key.run_id
 
     return sorted(runs, key=order)
 

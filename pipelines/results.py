@@ -30,8 +30,10 @@ class RunResult:
         regime: Regime of group total in the last full window, where the run was audited.
         bytes_fetched: Bytes copied to this machine's disk.
         bytes_read: Bytes of checkpoints read.
+        seconds_fetch: Time spent on fetching; then on reading, and on the analysis.
         writes: Metric points and files written to the run.
         error: What went wrong, to which file, and what to do.
+        error_class: The class of that error, where it is not `known`.
         known: Whether that error was in the store already: the checkpoints are the same, so they were not read again.
         traceback: Set when the error is not one of ours: a defect to report.
         project: The run's experiment, or the folder around it.
@@ -50,8 +52,12 @@ class RunResult:
     transitions: int = 0
     bytes_fetched: int = 0
     bytes_read: int = 0
+    seconds_fetch: float = 0.0
+    seconds_gram: float = 0.0
+    seconds_analyse: float = 0.0
     writes: int = 0
     error: str | None = None
+    error_class: str | None = None
     known: bool = False
     warnings: tuple[str, ...] = ()
     traceback: str | None = None
@@ -62,7 +68,15 @@ class RunResult:
     def failure(cls, key: RunKey, error: SpectralEdgeError, *, checkpoints: int = 0) -> RunResult:
         """The result of a run that ended with one of our errors."""
         told = str(error.of_run(key.run_name))
-        return cls(key.run_name, key.run_id, "failed", checkpoints=checkpoints, error=told, project=key.project)
+        return cls(
+            key.run_name,
+            key.run_id,
+            "failed",
+            checkpoints=checkpoints,
+            error=told,
+            error_class=type(error).__name__,
+            project=key.project,
+        )
 
     def failed_as_before(self, error: str | None) -> RunResult:
         """This, of a run whose error is in the store already."""
@@ -110,11 +124,13 @@ class AuditSummary:
     Attributes:
         left: Runs that were not looked at because the budget was spent.
         oldest_debt: Since when the first of them waits.
+        stopped: Whether they are left because the process was told to end.
     """
 
     source: str
     runs: tuple[RunResult, ...]
     left: int = 0
+    stopped: bool = False
     oldest_debt: datetime | None = None
 
     @property
@@ -144,11 +160,16 @@ class AuditSummary:
 
     @property
     def _later(self) -> str:
+        if self.stopped:
+            return f" Stopped: {self._are_left}; nothing is half done."
         if not self.left:
             return ""
         waits = self.oldest_debt and f", oldest debt {age_text(datetime.now(UTC) - self.oldest_debt)}"
-        are_left = f"{count_text(self.left, 'run')} {'is' if self.left == 1 else 'are'} left for the next audit"
-        return f" The budget is spent: {are_left}{waits or ''}."
+        return f" The budget is spent: {self._are_left}{waits or ''}."
+
+    @property
+    def _are_left(self) -> str:
+        return f"{count_text(self.left, 'run')} {'is' if self.left == 1 else 'are'} left for the next audit"
 
     def _counted(self, outcome: Outcome, words: str) -> str:
         return _counted(sum(run.outcome == outcome for run in self.runs), words)
@@ -157,7 +178,7 @@ class AuditSummary:
         """For `--json`."""
         oldest = self.oldest_debt and self.oldest_debt.isoformat()
         runs = [asdict(run) for run in self.runs]
-        return {"source": self.source, "runs": runs, "left": self.left, "oldest_debt": oldest}
+        return {"source": self.source, "runs": runs, "left": self.left, "oldest_debt": oldest, "stopped": self.stopped}
 
 
 def _counted(number: int, words: str) -> str:

@@ -16,17 +16,19 @@ import time
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
+from itertools import takewhile
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Optional
 
 from prefect import State, flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 from prefect.concurrency.sync import concurrency
-from prefect.states import Failed
+from prefect.states import Cancelled, Failed
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from integrations.selection import STATES, moment
 from pipelines.settings import AuditSettings, load_settings
 from pipelines.wording import plain_text
+from spectral_edge import interruption
 from spectral_edge.errors import NotFoundError, SpectralEdgeError, UsageError
 
 SUMMARY_KEY: Final = "spectral-edge-summary"
@@ -35,7 +37,10 @@ TIED: Final = "SPECTRAL_EDGE_TIED_TO_PARENT"
 """The process that a flow run must not outlive: `spectral-edge serve`."""
 
 OF_THE_MACHINE: Final = frozenset(
-    {"store", "device", "max_disk", "spool", "tracking_uri", "sources", "trackers", "schedules"}
+    {
+        *("store", "device", "dask", "max_disk", "spool", "tracking_uri", "metrics_file", "log_format"),
+        *("sources", "trackers", "schedules"),
+    }
 )
 """Settings that whoever may start a flow run may not change: places, addresses, credentials."""
 
@@ -111,14 +116,17 @@ def audit_sources(
             "spectral-edge.toml in the worker's folder.",
         )
     with sharing(settings):
-        rows = [
-            _audited(source, look)
+        wanted_looks = (
+            (source, look)
             for source in in_order(wanted, settings)
             for look in looks(source, runs, new_within, settings)
-        ]
+        )
+        rows = [_audited(*each) for each in takewhile(lambda _: not interruption.is_asked(), wanted_looks)]
     failed = sum(row["outcome"] == "failed" for row in rows)
     line = f"{len(rows) - failed} of {len(rows)} audits went well"
     create_table_artifact(table=rows, key=SUMMARY_KEY, description=line)
+    if interruption.is_asked():
+        return Cancelled(message="The process was told to end. The next audit goes on where this one ended.")
     return Failed(message=f"{line}; the artifact {SUMMARY_KEY} tells what failed.", data=line) if failed else line
 
 

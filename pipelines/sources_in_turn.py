@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 
+from pipelines.attempts import deaths
 from pipelines.budget import current
 from pipelines.decisions import Scope
 from pipelines.looking import LONG_AGO, by_debt, settled, waits_since
@@ -19,8 +20,24 @@ def in_order(sources: Sequence[str], settings: AuditSettings) -> list[str]:
     """`sources` by how long a run of theirs waits, where a limited budget is shared; so none of them waits for ever.
 
     Those without a run that waits come last, and so do those whose runs cannot be listed: that is told in their turn.
+    After all others come those in which the process died, so that it dies of the same run only when they are done.
     """
-    if len(sources) < 2 or not current(settings).is_limited:
+    if len(sources) < 2:
+        return list(sources)
+    return sorted(_by_debt(sources, settings), key=_fatal(settings).__contains__)
+
+
+def _fatal(settings: AuditSettings) -> frozenset[str]:
+    """Sources with a run that an audit died of, perhaps."""
+    with suppress(SpectralEdgeError):  # told when the store is written to
+        store = store_if_there(settings.store)
+        dead = deaths(store) if store else {}
+        return frozenset(attempt.source for attempts in dead.values() for attempt in attempts)
+    return frozenset()
+
+
+def _by_debt(sources: Sequence[str], settings: AuditSettings) -> list[str]:
+    if not current(settings).is_limited:
         return list(sources)
 
     def order(source: str) -> tuple[bool, datetime]:

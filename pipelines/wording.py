@@ -31,6 +31,11 @@ def age_text(age: timedelta) -> str:
     return f"{age.days} days" if age.days > 1 else minutes_text(age.total_seconds())
 
 
+def moment_text(isoformat: str) -> str:
+    """A time in UTC to the minute: `2026-01-31 12:00 UTC`."""
+    return f"{isoformat[:16].replace('T', ' ')} UTC"
+
+
 def count_text(number: int, noun: str) -> str:
     """`number` things: `1 run`, `2,000 runs`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

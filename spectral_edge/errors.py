@@ -18,6 +18,7 @@ The two branches under :class:`SpectralEdgeError` decide what a caller does next
     |   |-- AccessDeniedError (PermissionError)  401, 403, or the file system said no
     |   |-- DiskFullError (OSError)         no room for the download or the tables
     |   |-- AnnotationConflictError         the run carries annotations of another audit
+    |   |-- QuarantinedError                reading the run has killed the process again and again
     |   |-- StoreVersionError               the store was written by a newer spectral-edge
     |   `-- StoreError                      the store is damaged or not a store
     `-- TransientError                  the same call may succeed later; pipelines retry it
@@ -25,7 +26,8 @@ The two branches under :class:`SpectralEdgeError` decide what a caller does next
         |-- RunBusyError (TimeoutError)              another audit is writing to the run
         |-- FetchInterruptedError (ConnectionError)    a download ended early
         |-- StoreUnavailableError (ConnectionError)    the store's bucket did not answer
-        `-- StoreLockedError (TimeoutError)            another audit is writing to the store
+        |-- StoreLockedError (TimeoutError)            another audit is writing to the store
+        `-- StoppedError                               SIGTERM or Ctrl-C; not tried again by the audit that was stopped
 
 Each also inherits the builtin in brackets, so that callers may catch either.
 """
@@ -165,6 +167,10 @@ class AnnotationConflictError(TerminalError):
     """The run already carries annotations made with other settings."""
 
 
+class QuarantinedError(TerminalError):
+    """Audits of the run ended with the death of their process, too often to try once more."""
+
+
 class StoreError(TerminalError):
     """The store is damaged, or not a store."""
 
@@ -191,3 +197,7 @@ class StoreUnavailableError(TransientError, ConnectionError):
 
 class StoreLockedError(TransientError, TimeoutError):
     """Another process holds the store's write lock."""
+
+
+class StoppedError(TransientError):
+    """The process was asked to end while the run was being audited."""

@@ -47,7 +47,7 @@ def start_again(client: SyncPrefectClient, limits: Sequence[str]) -> list[str]:
 
 
 def _free(client: SyncPrefectClient, limit: str) -> None:
-    # A server counts taken places in its database, but knows only in memory who has them: killed, it keeps them for ever.
+    # A server counts places in its database and keeps in memory who has them: killed, it would never free them.
     if client.read_global_concurrency_limit_by_name(limit).active_slots:
         client.update_global_concurrency_limit(limit, GlobalConcurrencyLimitUpdate(active_slots=0))
 

@@ -37,7 +37,10 @@ TIED: Final = "SPECTRAL_EDGE_TIED_TO_PARENT"
 """The process that a flow run must not outlive: `spectral-edge serve`."""
 
 OF_THE_MACHINE: Final = frozenset(
-    {"store", "device", "max_disk", "spool", "tracking_uri", "sources", "trackers", "schedules", "metrics_file"}
+    {
+        *("store", "device", "dask", "max_disk", "spool", "tracking_uri", "metrics_file", "log_format"),
+        *("sources", "trackers", "schedules"),
+    }
 )
 """Settings that whoever may start a flow run may not change: places, addresses, credentials."""
 
@@ -113,9 +116,12 @@ def audit_sources(
             "spectral-edge.toml in the worker's folder.",
         )
     with sharing(settings):
-        in_turn = in_order(wanted, settings)
-        due = ((source, look) for source in in_turn for look in looks(source, runs, new_within, settings))
-        rows = [_audited(source, look) for source, look in takewhile(lambda _: not interruption.is_asked(), due)]
+        wanted_looks = (
+            (source, look)
+            for source in in_order(wanted, settings)
+            for look in looks(source, runs, new_within, settings)
+        )
+        rows = [_audited(*each) for each in takewhile(lambda _: not interruption.is_asked(), wanted_looks)]
     failed = sum(row["outcome"] == "failed" for row in rows)
     line = f"{len(rows) - failed} of {len(rows)} audits went well"
     create_table_artifact(table=rows, key=SUMMARY_KEY, description=line)

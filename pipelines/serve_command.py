@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 0.1
-_STOP_SECONDS: Final = 10.0
-"""How long the audit under way may take to stop by itself; Prefect would wait for half a minute."""
+_STOP_SECONDS: Final = 15.0
+"""How long the audit under way may take to stop: it ends itself within ten seconds (pipelines/stopping.py)."""
 _PLANNED_SECONDS: Final = 60.0
 """After this time the server must have planned runs; it takes five seconds."""
 

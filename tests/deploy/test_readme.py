@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from scheduled_machine import environment
@@ -17,8 +16,7 @@ README = Path(__file__).parents[2] / "deploy" / "README.md"
 MARK = "<!-- tests/deploy/test_readme.py runs this block -->"
 
 
-def test_the_commands_lead_to_a_scheduled_audit(tmp_path: Path, put_database: Callable[[Path], None]) -> None:
-    put_database(tmp_path / "spectral-edge-serve")
+def test_the_commands_lead_to_a_scheduled_audit(tmp_path: Path) -> None:
     [block] = re.findall(rf"{re.escape(MARK)}\n\n```sh\n(.*?)```", README.read_text(), flags=re.DOTALL)
     script = block.replace("5000", str(free_port())).replace("4200", str(free_port()))
     programs = Path(sys.executable).parent

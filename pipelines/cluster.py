@@ -64,13 +64,19 @@ class Cluster:
         """Parts that are read at once, as far as workers have come by now."""
         return sum(self._client.nthreads().values())
 
-    def read(self, reading: Reading, costs: Costs, shown: RunProgress) -> Trajectory:
+    def read(self, reading: Reading, costs: Costs, shown: RunProgress, *, is_local: bool) -> Trajectory:
         """Have workers read what `reading` says.
+
+        Args:
+            reading: All of a run, or of its last checkpoints.
+            costs: Grows with each part that has come.
+            shown: Likewise.
+            is_local: Whether workers find the checkpoints on a file system.
 
         Raises:
             SpectralEdgeError: What a worker raised, or the cluster itself failed.
         """
-        parts = self._parts(reading)
+        parts = self._parts(reading, self._settings.shards or parts_of(reading, is_local=is_local))
         futures = [self._client.submit(read_part, part, pure=False) for part in parts]
         try:
             done = self._results(futures, reading.run.key.run_name, costs, shown)
@@ -78,12 +84,13 @@ class Cluster:
             self._client.cancel(futures)  # those that another part's error has made useless
         return add_up([part.trajectory for part in done], [ref.name for ref in reading.refs])
 
-    def _parts(self, reading: Reading) -> list[Part]:
-        count = self._settings.shards or parts_of(reading)
+    def _parts(self, reading: Reading, count: int) -> list[Part]:
+        # All that may be fetched on one disk at the same time.
+        sharing = _local_workers(self._address) or max(self._client.nthreads().values(), default=1)
         bare = replace(
             reading,
             run=replace(reading.run, params={}, tags={}, listed=None),  # not needed, and may be large
-            max_disk=self._settings.max_disk // (_local_workers(self._address) or 1),
+            max_disk=self._settings.max_disk // sharing,
             threads=1,  # a worker has as many tasks at once as it was given threads
         )
         return [Part(self._origin, replace(bare, shard=Shard(index, count))) for index in range(count)]
@@ -174,8 +181,10 @@ def runs_at_once(settings: AuditSettings) -> int:
     return max(settings.workers, min(MOST_AT_ONCE, 2 * cluster.threads))
 
 
-def parts_of(reading: Reading) -> int:
-    """In how many parts a run is read, where nobody has said."""
+def parts_of(reading: Reading, *, is_local: bool) -> int:
+    """In how many parts a run is read, where nobody has said: what is downloaded would be so by each part, in whole."""
+    if not is_local:
+        return 1
     largest = max(ref.size for ref in reading.refs)
     return max(1, min(MOST_PARTS, largest // PART_BYTES))
 

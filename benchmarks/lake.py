@@ -16,6 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,14 +127,15 @@ def append(store: Store, plain: Path, name: str, rows: pa.Table) -> None:
     parquet.write_table(rows.drop_columns(["project_key"]), file, compression="zstd")
 
 
-def seconds(work: Callable[[], Any], times: int = 5) -> tuple[float, float]:
-    """Of the first call, and the median of the others."""
-    took = []
+def seconds(work: Callable[[], Any], times: int = 7) -> str:
+    """The first call, the median of some more, and the processor time of these, as cells of a table."""
+    took, busy = [], []
     for _ in range(1 + times):
-        started = time.perf_counter()
+        started, cpu = time.perf_counter(), time.process_time()
         work()
         took.append(time.perf_counter() - started)
-    return took[0], statistics.median(took[1:])
+        busy.append(time.process_time() - cpu)
+    return f"{took[0]:.3f} | {statistics.median(took[1:]):.3f} | {statistics.median(busy[1:]):.3f}"
 
 
 def plain_query(plain: Path, sql: str) -> pa.Table:
@@ -160,18 +162,18 @@ def files_and_bytes(folder: Path) -> tuple[int, int]:
 
 def ask(store: Store, plain: Path, projects: list[list[RunKey]], now: dt.datetime) -> None:
     key = projects[len(projects) // 2][7]
-    print("| question | rows | first, s | again, s | DuckDB over plain Parquet, s |")
-    print("|---|---|---|---|---|")
+    print(
+        "| question | rows | first, s | median, s | processor, s | plain Parquet: first, s | median, s | processor, s |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     found = store.read_run(key)
     assert found is not None
-    first, again = seconds(lambda: store.read_run(key))
-    print(f"| `Store.read_run`, all tables | {found.gaps.num_rows:,} of gaps | {first:.3f} | {again:.3f} | |")
+    print(f"| `Store.read_run`, all tables | {found.gaps.num_rows:,} | {seconds(lambda: store.read_run(key))} | | | |")
     for name, sql in questions(key, now - dt.timedelta(days=7)):
         ours, theirs = query(store, sql), plain_query(plain, sql)
         assert ours.num_rows == theirs.num_rows, name
-        first, again = seconds(lambda sql=sql: query(store, sql))
-        beside = seconds(lambda sql=sql: plain_query(plain, sql))[1]
-        print(f"| {name} | {ours.num_rows:,} | {first:.3f} | {again:.3f} | {beside:.3f} |", flush=True)
+        mine = seconds(partial(query, store, sql))
+        print(f"| {name} | {ours.num_rows:,} | {mine} | {seconds(partial(plain_query, plain, sql))} |", flush=True)
 
 
 def main() -> None:

@@ -1,22 +1,28 @@
 """How long it takes to list the runs of many experiments, and to decide that nothing is to be done to them.
 
-    python -m benchmarks.listing [--runs 2000] [--experiments 20] [--metrics 10] [--params 10] [--audited 25]
+    python -m benchmarks.listing [--runs 5000] [--experiments 20] [--metrics 10] [--params 10] [--audited 25]
     python -m benchmarks.listing --tracking-uri URI [--source 'mlflow:*']
 
 The first starts `mlflow server` on PostgreSQL, fills its database directly, and times, over REST: the listing of all
 runs, of those that two filters leave, and the decisions of a second audit: of runs without checkpoints, and of some
-that were audited just before with everything written back. The second lists the runs of a server of yours, and writes
-nothing. Times are for 1,000 runs; the listing's is the best of three.
+that were audited just before with everything written back. Then it gives all runs the rows, in the store and on the
+server, that an audit long ago would have left, and times what a command does where nothing is new: the listing with all
+decisions, and the whole of `spectral-edge audit`, Prefect's temporary server included. The second lists the runs of a
+server of yours, and writes nothing. Times are for 1,000 runs; the listing's is the best of three.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import subprocess
+import sys
 import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,13 +37,20 @@ from safetensors.torch import save_file
 
 from integrations.locate import locate
 from integrations.tracker import Criteria, TrackedRun
+from pipelines.audit import prepare
 from pipelines.decisions import Scope, decide
+from pipelines.looking import look_of, settled
 from pipelines.one_run import Job, audit_one
+from pipelines.results import RunResult
 from pipelines.settings import load_settings
+from spectral_edge import delta
+from spectral_edge.looks import write_looks
 from spectral_edge.store import Store
+from spectral_edge.tables import build
 from tests.servers import mlflow_server, postgres
 
 CHECKPOINTS = 6
+DAY = 86_400_000
 LISTINGS: Mapping[str, Criteria] = {
     "all": Criteria(),
     "state finished": Criteria(states=("finished",)),
@@ -64,8 +77,8 @@ def fill(database: str, runs: int, experiments: int, metrics: int, params: int) 
                 "user_id": "somebody",
                 "experiment_id": place[name],
                 "status": "FAILED" if index % 4 == 3 else "FINISHED",
-                "start_time": now - 60_000 * (runs - index),
-                "end_time": now - 60_000 * (runs - index) + 30_000,
+                "start_time": now - 60_000 * (runs - index) - 2 * DAY,
+                "end_time": now - 60_000 * (runs - index) - 2 * DAY + 30_000,
                 "artifact_uri": f"mlflow-artifacts:/{place[name]}/{name}/artifacts",
                 "lifecycle_stage": "active",
             }
@@ -149,7 +162,8 @@ def log_trajectories(uri: str, count: int, scratch: Path) -> None:
         client.set_terminated(run_id)
 
 
-def decisions(uri: str, bare: Sequence[TrackedRun], count: int, scratch: Path) -> None:
+def decisions(uri: str, bare: Sequence[TrackedRun], count: int, scratch: Path) -> dict[str, Any]:
+    """Returns the row of table `runs` of one that was audited."""
     log_trajectories(uri, count, scratch)
     settings = load_settings(window=3, tracking_uri=uri, store=str(scratch / "store"))
     store = Store.open(settings.store)
@@ -166,11 +180,59 @@ def decisions(uri: str, bare: Sequence[TrackedRun], count: int, scratch: Path) -
 
     line("decide, runs without checkpoints", lambda: decided(bare, "report_no_checkpoints"), rounds=1)
     line("decide, audited runs with nothing new", lambda: decided(runs, "nothing"), rounds=1)
+    return dict(store.runs_table().to_pylist()[0])
+
+
+def leave_audits(database: str, runs: Sequence[TrackedRun], row: Mapping[str, Any], store: Store) -> None:
+    """What an audit of `runs` would have left, written in bulk: `row` for each, marks on the server, and looks."""
+    rows = [dict(row) | run.key.columns() | {"state": run.state} for run in runs]
+    delta.replace(store.location, "runs", "true", build("runs", rows))
+    now = datetime.now(UTC)
+    settings = load_settings(window=3)
+    scope = Scope.of(locate("dir:.")[0], settings, store)
+    result = RunResult("", "", "unchanged", checkpoints=CHECKPOINTS, audit_id=row["audit_id"])
+    write_looks(store, {run.key: look_of(scope, run, result, now) for run in runs})
+    mark = f"{row['fingerprint']}/{row['settings_hash']}/0"
+    tags = [
+        {"run_uuid": run.key.run_id, "key": f"spectral_edge.{key}", "value": mark}
+        for run in runs
+        for key in ("annotating", "annotated")
+    ]
+    engine = sa.create_engine(database)
+    with engine.begin() as connection:
+        for first in range(0, len(tags), 5000):
+            connection.execute(sa.insert(SqlTag), tags[first : first + 5000])
+    engine.dispose()
+
+
+def nothing_new(uri: str, store: Store, scratch: Path) -> None:
+    def decided() -> int:
+        job, runs = prepare("mlflow:team-*", load_settings(window=3, tracking_uri=uri, store=store.location.root))
+        assert all(settled(job.scope, run) for run in runs)
+        return len(runs)
+
+    def audited() -> int:
+        command = [
+            str(Path(sys.executable).with_name("spectral-edge")),
+            "audit",
+            "mlflow:team-*",
+            "--window",
+            "3",
+            "--json",
+        ]
+        where = ["--store", store.location.root, "--tracking-uri", uri]
+        told = json.loads(subprocess.run([*command, *where], check=True, capture_output=True, cwd=scratch).stdout)
+        runs = told["sources"][0]["runs"]
+        assert {run["outcome"] for run in runs} == {"unchanged"}
+        return len(runs)
+
+    line("list and decide, nothing new", decided, rounds=3)
+    line("spectral-edge audit, nothing new", audited, rounds=1)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=2000)
+    parser.add_argument("--runs", type=int, default=5000)
     parser.add_argument("--experiments", type=int, default=20)
     parser.add_argument("--metrics", type=int, default=10)
     parser.add_argument("--params", type=int, default=10)
@@ -188,7 +250,10 @@ def main() -> None:
         with mlflow_server(scratch, database, *artifacts) as uri:
             fill(database, asked.runs, asked.experiments, asked.metrics, asked.params)
             runs = listings(uri, "mlflow:team-*", LISTINGS)
-            decisions(uri, runs[:200], asked.audited, scratch)
+            row = decisions(uri, runs[:200], asked.audited, scratch)
+            store = Store.open(scratch / "long-ago")
+            leave_audits(database, runs, row, store)
+            nothing_new(uri, store, scratch)
 
 
 if __name__ == "__main__":

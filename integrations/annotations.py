@@ -40,6 +40,7 @@ TAG_COLUMNS: Final = (
     "transitions",
     "checkpoints",
     "windows",
+    "sketch_size",
     "audit_id",
     "fingerprint",
     "settings_hash",

@@ -6,15 +6,17 @@ flow ends Failed when a run failed, and its result is the :class:`AuditSummary` 
 
 from __future__ import annotations
 
+import logging
+import time
 import traceback
 from collections import deque
 from collections.abc import Sequence
-from contextlib import closing, suppress
-from datetime import datetime
+from contextlib import closing
+from dataclasses import replace
 from typing import Any, Final, cast
 from uuid import UUID
 
-from prefect import State, Task, flow, task
+from prefect import State, Task, flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import TaskRun
@@ -25,14 +27,19 @@ from prefect.utilities.annotations import quote
 
 from integrations.tracker import TrackedRun
 from pipelines import cluster, progress
+from pipelines.alert_events import send
+from pipelines.alerts import alerts_of
 from pipelines.budget import current
 from pipelines.decisions import Scope
-from pipelines.looking import LONG_AGO, Looks, by_debt, settled, waits_since
+from pipelines.looking import Looks, by_debt, settled, waits_since
 from pipelines.one_run import Job, audit_one
+from pipelines.recording import record_audit
 from pipelines.results import AuditSummary, RunResult
 from pipelines.settings import AuditSettings
 from pipelines.sources import located
 from pipelines.spool import sweep
+from pipelines.wording import plain_text
+from spectral_edge.audit_log import AuditLog
 from spectral_edge.errors import SpectralEdgeError, TerminalError, TransientError
 from spectral_edge.store import Store
 from spectral_edge.tables import RunKey
@@ -62,6 +69,8 @@ def audit_run(job: Job, run: TrackedRun) -> RunResult | State[RunResult]:
         result = audit_one(job, run)
     except TerminalError as error:
         result = RunResult.failure(run.key, error)
+    level = logging.ERROR if result.is_failure else logging.INFO
+    get_run_logger().log(level, "%s [run id %s]", plain_text(result.line), plain_text(run.key.run_id))
     if result.is_failure:
         return Failed(message=result.error, data=result)
     return result
@@ -85,6 +94,7 @@ def audit_project(source: str, settings: AuditSettings) -> AuditSummary | State[
     settings = settings.of_source(source)
     sweep(settings.spool)
     job, runs = prepare(source, settings)
+    job = _with_alerts(job, runs)
     results = {run.key: result for run in runs if (result := settled(job.scope, run))}
     for result in results.values():
         if result.known:
@@ -93,6 +103,7 @@ def audit_project(source: str, settings: AuditSettings) -> AuditSummary | State[
     if waiting:
         with cluster.using(source, settings):
             _work_off(job, waiting, results)
+    AuditLog(job.store.location).tidy()
     summary = AuditSummary(
         source,
         tuple(results[run.key] for run in runs if run.key in results),
@@ -101,6 +112,15 @@ def audit_project(source: str, settings: AuditSettings) -> AuditSummary | State[
     )
     _show(summary)
     return Failed(message=summary.line, data=summary) if summary.has_failures else summary
+
+
+def _with_alerts(job: Job, runs: Sequence[TrackedRun]) -> Job:
+    """`job`, with people told of what earlier audits found, or retractions took back, and could not tell."""
+    alerts = alerts_of(job.store, send)
+    warning = alerts.catch_up(job.scope.tracker.kind, {run.key.project_key for run in runs})
+    if warning:
+        progress.current().warn(warning)
+    return replace(job, alerts=alerts)
 
 
 def _work_off(job: Job, waiting: deque[TrackedRun], results: dict[RunKey, RunResult]) -> None:
@@ -156,33 +176,21 @@ def prepare(source: str, settings: AuditSettings) -> tuple[Job, list[TrackedRun]
     return Job(scope, store, device, settings.tracker_name(source)), list(tracker.runs(selection))
 
 
-def by_oldest_debt(sources: Sequence[str], settings: AuditSettings) -> list[str]:
-    """`sources` by how long a run of theirs waits; so none is kept waiting for ever by others that use up the budget.
-
-    Those without a run that waits come last, and so do those whose runs cannot be listed.
-    """
-
-    def order(source: str) -> tuple[bool, datetime]:
-        with suppress(SpectralEdgeError):
-            job, runs = prepare(source, settings)
-            waiting = by_debt(job.scope, (run for run in runs if settled(job.scope, run) is None))
-            if waiting:
-                return False, waits_since(job.scope, waiting[0]) or LONG_AGO
-        return True, LONG_AGO
-
-    return sorted(sources, key=order)
-
-
 def run_audit(source: str, settings: AuditSettings) -> AuditSummary:
     """Run the flow and return its summary, whether or not runs failed.
 
     Raises:
         SpectralEdgeError: As :func:`audit_project`.
     """
-    state = audit_project(source, settings, return_state=True)
-    outcome = state.result(raise_on_failure=False)
-    if isinstance(outcome, BaseException):
-        raise outcome
+    started = time.monotonic()
+    with progress.showing_in_flow(settings.log_format):
+        state = audit_project(source, settings, return_state=True)
+        outcome = state.result(raise_on_failure=False)
+        if isinstance(outcome, SpectralEdgeError | AuditSummary):
+            record_audit(source, settings, outcome, time.monotonic() - started)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        progress.current().source_ended(outcome)
     return cast("AuditSummary", outcome)
 
 
@@ -198,6 +206,7 @@ def _result(run: TrackedRun, state: State[Any]) -> RunResult:
         "failed",
         error=f"run {run.key.run_name}: {type(outcome).__name__}: {outcome}. "
         "This is a defect of spectral-edge: please report it with the traceback.",
+        error_class=type(outcome).__name__,
         traceback="".join(traceback.format_exception(outcome)),
         project=run.key.project,
     )

@@ -36,14 +36,13 @@ def audit_sources(sources: Sequence[str], settings: AuditSettings, *, as_json: b
     server = PrefectServer()
     server.start()
     _require_known(sources, settings)
-    with progress.showing() as display:
-        from pipelines.audit import by_oldest_debt, run_audit  # noqa: PLC0415 - Prefect takes its settings when it is imported
+    with progress.showing(settings.log_format) as display:
+        from pipelines.audit import run_audit  # noqa: PLC0415 - Prefect takes its settings when it is imported
+        from pipelines.sources_in_turn import in_order  # noqa: PLC0415 - while the server starts
 
         server.wait(display.say)
-        with sharing(settings) as budget:
-            # What a source cannot be listed for is told when its turn comes.
-            ordered = by_oldest_debt(sources, settings) if budget.is_limited and len(sources) > 1 else sources
-            return _tell(ordered, lambda source: run_audit(source, settings), as_json=as_json)
+        with sharing(settings):
+            return _tell(in_order(sources, settings), lambda source: run_audit(source, settings), as_json=as_json)
 
 
 def forecast_sources(sources: Sequence[str], settings: AuditSettings, *, as_json: bool) -> int:
@@ -53,6 +52,7 @@ def forecast_sources(sources: Sequence[str], settings: AuditSettings, *, as_json
         UsageError: A source that cannot be.
     """
     from pipelines.forecast import Forecast, forecast  # noqa: PLC0415 - an audit has no use for it
+    from pipelines.sources_in_turn import in_order  # noqa: PLC0415 - as above
 
     _require_known(sources, settings)
 
@@ -65,7 +65,8 @@ def forecast_sources(sources: Sequence[str], settings: AuditSettings, *, as_json
                 print_error(run.error)
         return found
 
-    return _tell(sources, look, as_json=as_json)
+    with sharing(settings):
+        return _tell(in_order(sources, settings), look, as_json=as_json)
 
 
 def _require_known(sources: Sequence[str], settings: AuditSettings) -> None:

@@ -27,6 +27,7 @@ class Budget:
         max_bytes: Bytes of checkpoints read after which no run is started.
         max_seconds: Seconds since `started` after which no run is started.
         max_runs: Runs that something is done to.
+        foreseen: Seconds that runs would have taken which were only foreseen.
     """
 
     max_bytes: int | None
@@ -35,6 +36,7 @@ class Budget:
     started: float = field(default_factory=time.monotonic)
     bytes_read: int = 0
     runs: int = 0
+    foreseen: float = 0.0
 
     @classmethod
     def of(cls, settings: AuditSettings) -> Budget:
@@ -47,19 +49,20 @@ class Budget:
         """Whether there is any limit."""
         return (self.max_bytes, self.max_seconds, self.max_runs) != (None, None, None)
 
-    @property
-    def seconds(self) -> float:
-        """Since it began."""
-        return time.monotonic() - self.started
-
-    def allows(self, in_flight: int = 0, seconds: float | None = None) -> bool:
-        """Whether one more run may be started beside those `in_flight`, `seconds` after the start; None is now."""
-        passed = self.seconds if seconds is None else seconds
+    def allows(self, in_flight: int = 0) -> bool:
+        """Whether one more run may be started beside those `in_flight`."""
+        passed = self.foreseen + time.monotonic() - self.started
         return (
             (self.max_bytes is None or self.bytes_read < self.max_bytes)
             and (self.max_seconds is None or passed < self.max_seconds)
             and (self.max_runs is None or self.runs + in_flight < self.max_runs)
         )
+
+    def foresee(self, bytes_read: int, seconds: float) -> None:
+        """Spend what a run would take, without taking it."""
+        self.bytes_read += bytes_read
+        self.foreseen += seconds
+        self.runs += 1
 
     def spend(self, result: RunResult) -> None:
         """A run has come to its end. One that turned out to need nothing does not count as one."""

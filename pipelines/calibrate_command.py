@@ -16,7 +16,7 @@ from pipelines.settings import AuditSettings
 from pipelines.sources import located
 from pipelines.terminal import print_json, print_line, print_table, stderr_console
 from pipelines.wording import count_text, plain_text
-from spectral_edge.calibration import LEVEL, Calibration, Rate, calibrate, rate_at, strongest
+from spectral_edge.calibration import LEVEL, SMALLEST_Q, Calibration, Rate, calibrate, rate_at, strongest
 from spectral_edge.errors import NotFoundError
 from spectral_edge.resuming import lags_of, stored_trajectory
 from spectral_edge.settings import Settings, same_pass
@@ -178,9 +178,9 @@ def _advice(calibrated: Calibration) -> str:
     k, n = calibrated.rank, calibrated.controls
     if calibrated.setting is None:
         return (
-            f"No setting keeps {calibrated.target:.1%}: {count_text(k, 'control')} of {n} reach the smallest q-value "
-            "there is. Their spectrum does change; see where, and whether they are controls from the first checkpoint "
-            "on."
+            f"No setting keeps {calibrated.target:.1%}: {count_text(k, 'control')} of {n} have a q-value of "
+            f"{SMALLEST_Q:g} or less. Their spectrum does change; see where, and whether they are controls from the "
+            "first checkpoint on."
         )
     return (
         f"With false_alarm_rate = {calibrated.setting:g}, further runs like these are given a change in at most "

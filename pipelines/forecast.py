@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
-import numpy as np
-import torch
-
 from integrations.tracker import CheckpointListing, CheckpointRef, OtherSeries, TrackedRun
+from pipelines.budget import Budget, current
+from pipelines.compute_rate import compute_rate
 from pipelines.decisions import Action, Decision, Scope, decide
 from pipelines.fetching import bytes_to_read, plan_segments
+from pipelines.looking import by_debt, settled
+from pipelines.results import Outcome, RunResult
 from pipelines.settings import AuditSettings
 from pipelines.sources import located
+from pipelines.sources_in_turn import store_if_there
 from pipelines.wording import count_text, minutes_text, size_text
-from spectral_edge.block_sums import products_on, threads_given
-from spectral_edge.errors import NotFoundError, SpectralEdgeError
-from spectral_edge.kernels import COLUMNS, add_products, padded
+from spectral_edge.errors import SpectralEdgeError
 from spectral_edge.resuming import lags_of
-from spectral_edge.store import Store
+from spectral_edge.tables import RunKey
 
 FETCH_BYTES_PER_SECOND: Final = 100e6
 """Assumed of the way from an artifact store: MLflow's proxy on one machine gave 70 to 180 MB/s."""
@@ -53,9 +52,7 @@ WORDS: Final[dict[Action, str]] = {
     "report_no_checkpoints": "have no checkpoints",
 }
 
-_PROBE_ROWS: Final = 32
-_PROBE_PARAMETERS: Final = 1 << 14
-_PROBE_SECONDS: Final = 0.2
+_NO_WORK: Final[frozenset[Action | None]] = frozenset({None, "nothing", "report_known_error", "report_no_checkpoints"})
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,7 @@ class RunForecast:
     `seconds` counts fetching and reading one after the other: an upper estimate. `enough_lags` is set where the store
     holds the run's inner products, but not up to the lags asked for: with these lags, what it knows is not read again.
     `series` is the series of checkpoints that would be followed, `step_source` how its steps were found, and
-    `other_series` what the run offers besides.
+    `other_series` what the run offers besides. `is_left` says that the budget would be spent before its turn.
     """
 
     project: str
@@ -83,6 +80,7 @@ class RunForecast:
     series: str | None = None
     step_source: str | None = None
     other_series: tuple[OtherSeries, ...] = ()
+    is_left: bool = False
     error: str | None = None
 
     @property
@@ -110,8 +108,17 @@ class Forecast:
             f"{size_text(sum(run.bytes_to_read for run in runs))} to read, "
             f"{count_text(sum(run.requests for run in runs), 'request')}, "
             f"{minutes_text(sum(run.seconds for run in runs))}; {self._written_back}. Nothing was fetched or written."
-            f"{self._cheaper}"
+            f"{self._cheaper}{self._left}"
         )
+
+    @property
+    def _left(self) -> str:
+        """What the budget would not reach; nothing when it reaches everything."""
+        left = [run for run in self.runs if run.is_left]
+        if not left:
+            return ""
+        read = size_text(sum(run.bytes_to_read for run in self.runs if not run.is_left))
+        return f" The budget would be spent after {read}: {count_text(len(left), 'run')} would be left."
 
     @property
     def _to_do(self) -> str:
@@ -142,6 +149,7 @@ class Forecast:
     def rows(self) -> list[dict[str, str]]:
         """One row a run, for people; with its experiment or folder where there are several."""
         several = len({run.project for run in self.runs}) > 1
+        is_short = any(run.is_left for run in self.runs)
         return [
             ({"project": run.project} if several else {})
             | {
@@ -156,6 +164,7 @@ class Forecast:
                 "requests": str(run.requests),
                 "time": minutes_text(run.seconds),
             }
+            | ({"budget": "left" if run.is_left else "reached"} if is_short else {})
             for run in self.runs
         ]
 
@@ -179,38 +188,37 @@ def forecast(source: str, settings: AuditSettings) -> Forecast:
     """
     settings = settings.of_source(source)
     tracker, selection = located(source, settings)
-    scope = Scope.of(tracker, settings, _store_if_there(settings.store))
+    scope = Scope.of(tracker, settings, store_if_there(settings.store))
     rate = compute_rate(scope.analysis.lags, settings.torch_device())
-    return Forecast(source, tuple(_forecast_run(scope, run, rate) for run in tracker.runs(selection)))
+    runs = list(tracker.runs(selection))
+    known = {run.key: _as_told(result) for run in runs if (result := settled(scope, run))}
+    looked_at = {run.key: _forecast_run(scope, run, rate) for run in by_debt(scope, runs) if run.key not in known}
+    _hold_to(current(settings), looked_at, settings.workers)
+    return Forecast(source, tuple((known | looked_at)[run.key] for run in runs))
 
 
-def compute_rate(lags: int, device: str) -> float:
-    """Bytes of float32 checkpoints that this machine sums into the band per second, measured for 0.2 s."""
-    count = lags + _PROBE_ROWS
-    theta = torch.zeros(count + 1, _PROBE_PARAMETERS)
-    updates, products = np.zeros((padded(count), COLUMNS)), np.zeros((padded(count), padded(count)))
-    is_cpu = torch.device(device).type == "cpu"
-
-    def once() -> None:
-        if is_cpu:
-            add_products(theta.numpy(), _PROBE_PARAMETERS, lags, lags, updates, products)
-        else:
-            products_on(torch.device(device), theta, _PROBE_PARAMETERS, lags)
-
-    once()  # the first time pays for compiling, or for setting up the GPU
-    started, done = time.monotonic(), 0
-    while time.monotonic() - started < _PROBE_SECONDS:
-        once()
-        done += 1
-    per_thread = done * _PROBE_ROWS * _PROBE_PARAMETERS * torch.float32.itemsize / (time.monotonic() - started)
-    return per_thread * (threads_given() if is_cpu else 1)
+def _hold_to(budget: Budget, runs: dict[RunKey, RunForecast], workers: int) -> None:
+    """Mark the runs that `budget` would not reach, and spend of it what the others would."""
+    for key, run in runs.items():
+        if not budget.allows():
+            runs[key] = replace(run, is_left=True)
+        elif run.action not in _NO_WORK:
+            budget.foresee(run.bytes_to_read, run.seconds / workers)
 
 
-def _store_if_there(uri: str) -> Store | None:
-    try:
-        return Store.open(uri, create=False)
-    except NotFoundError:
-        return None
+def _as_told(result: RunResult) -> RunForecast:
+    """Of a run that needs no look."""
+    action: dict[Outcome, Action] = {"no_checkpoints": "report_no_checkpoints", "failed": "report_known_error"}
+    return RunForecast(
+        result.project,
+        result.run_name,
+        result.run_id,
+        action.get(result.outcome, "nothing"),
+        checkpoints=result.checkpoints,
+        series=result.series,
+        step_source=result.step_source,
+        error=result.error,
+    )
 
 
 def _forecast_run(scope: Scope, run: TrackedRun, rate: float) -> RunForecast:

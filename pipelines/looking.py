@@ -79,10 +79,10 @@ def look_of(scope: Scope, run: TrackedRun, result: RunResult, now: datetime) -> 
 def by_debt(scope: Scope, runs: Iterable[TrackedRun]) -> list[TrackedRun]:
     """`runs` by the time since which they wait to be looked at; those that failed then come last, by when they did."""
 
-    def order(run: TrackedRun) -> tuple[datetime, datetime, RunKey]:
+    def order(run: TrackedRun) -> tuple[datetime, datetime, str, str]:
         look = scope.looks.get(identity(run))
         failed = look.failed_at if look else None
-        return failed or LONG_AGO, waits_since(scope, run) or LONG_AGO, run.key
+        return failed or LONG_AGO, waits_since(scope, run) or LONG_AGO, run.key.project, run.key.run_id
 
     return sorted(runs, key=order)
 

@@ -8,7 +8,8 @@ what it logs while it is shut down lands on the user's terminal. So ours is tied
 standard input, whose other end only this process holds; the kernel closes that end however this process dies, and the
 server then shuts down. Its log goes to a file in `PREFECT_HOME`.
 
-Run as `python -m pipelines.prefect_server` this module is that server.
+Run as `python -m pipelines.prefect_server` this module is that server. With `HOST PORT` it is the one of
+`spectral-edge serve`: at that address, with the page, and with the services that start what is scheduled.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ def set_environment_defaults() -> None:
 class PrefectServer:
     """The temporary server of this process. Starting takes seconds, so start early and wait late."""
 
-    def __init__(self) -> None:
+    def __init__(self, at: tuple[str, int] | None = None) -> None:
+        self._at = at
         self._process: subprocess.Popen[str] | None = None
         self._answered = False
 
@@ -68,7 +70,7 @@ class PrefectServer:
         if os.environ.get("PREFECT_API_URL"):
             return
         self._process = subprocess.Popen(  # noqa: S603 - this Python, this module
-            [sys.executable, "-m", __name__],
+            [sys.executable, "-m", __name__, *map(str, self._at or ())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -86,19 +88,24 @@ class PrefectServer:
         """
         if self._process is not None and self._process.stdout is not None:
             self._wait_for(self._process.stdout, say)
-        _require_answer()
+        require_answer()
 
     def _wait_for(self, answers: IO[str], say: Callable[[str], None]) -> None:
-        say("waiting for Prefect's temporary server (about 15 s the first time, then about 5 s)")
+        say("waiting for Prefect's server (about 15 s the first time, then about 5 s)")
         log = answers.readline().strip()
         answer = answers.readline().strip()
         self._answered = True
         if not answer:
             self.stop()
+            named = (
+                "Prefect's temporary server" if self._at is None else f"Prefect's server on {self._at[0]}:{self._at[1]}"
+            )
             raise TerminalError(
-                "Prefect's temporary server did not start.",
+                f"{named} did not start.",
                 file=log or None,
-                next_step="read the end of that file, or name a running server in PREFECT_API_URL.",
+                next_step="read the end of that file, or name a running server in PREFECT_API_URL."
+                if self._at is None
+                else "read the end of that file; where the port is taken, give another with --port.",
             )
         if answer != _CONFIGURED:
             os.environ["PREFECT_API_URL"] = answer
@@ -124,7 +131,12 @@ _CONFIGURED: Final = "configured"
 """The server's answer when a profile names another server."""
 
 
-def _require_answer() -> None:
+def require_answer() -> None:
+    """Ask the server that is configured by now whether it is there.
+
+    Raises:
+        TransientError: It does not answer.
+    """
     from prefect.client.orchestration import get_client  # noqa: PLC0415 - reads PREFECT_API_URL when imported
     from prefect.context import refresh_global_settings_context  # noqa: PLC0415 - likewise
     from prefect.settings import get_current_settings  # noqa: PLC0415 - likewise
@@ -138,8 +150,11 @@ def _require_answer() -> None:
         )
 
 
-def main() -> None:
-    """Serve until standard input ends. Prints the path of the log, then the address or `configured`."""
+def main(*at: str) -> None:
+    """Serve until standard input ends, at host and port or on a free port of the loopback address.
+
+    Prints the path of the log, then the address or `configured`.
+    """
     os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "WARNING"
     for name, value in SERVER_DEFAULTS.items():
         os.environ.setdefault(name, value)
@@ -151,7 +166,10 @@ def main() -> None:
         _answer(_CONFIGURED)
         return
     with FileLock(settings.home / "spectral-edge-server.lock", timeout=START_SECONDS) as lock:
-        asyncio.run(_serve(lock.release))
+        if at:  # holds the lock to its end: the next one waits for it, and then finds the port free
+            asyncio.run(_serve((at[0], int(at[1])), lambda: None, ephemeral=False))
+        else:  # two servers must not create the database at the same time; after that they may share it
+            asyncio.run(_serve(("127.0.0.1", 0), lock.release, ephemeral=True))
 
 
 def _log_to(path: Path) -> None:
@@ -167,14 +185,14 @@ def _answer(line: str) -> None:
     sys.stdout.flush()
 
 
-async def _serve(on_started: Callable[[], None]) -> None:
-    """Serve on a free port of the loopback address; two servers must not create the database at the same time."""
+async def _serve(at: tuple[str, int], on_started: Callable[[], None], *, ephemeral: bool) -> None:
     import uvicorn  # noqa: PLC0415 - the command line imports this module and never serves
     from prefect.server.api.server import create_app  # noqa: PLC0415 - likewise
 
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        app = create_app(ephemeral=True, final=True)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # of the server before, killed a moment ago
+        listener.bind(at)
+        app = create_app(ephemeral=ephemeral, final=True)
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=5))
         threading.Thread(target=_stop_with_parent, args=(server,), daemon=True).start()
         serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -182,7 +200,9 @@ async def _serve(on_started: Callable[[], None]) -> None:
             await asyncio.sleep(0.05)
         on_started()
         if server.started:
-            _answer(f"http://127.0.0.1:{listener.getsockname()[1]}/api")
+            # A server that listens everywhere is reached here like this, too.
+            host = "127.0.0.1" if at[0] in {"0.0.0.0", "::"} else at[0]  # noqa: S104 - compared, not bound
+            _answer(f"http://{host}:{listener.getsockname()[1]}/api")
         await serving
 
 
@@ -192,4 +212,4 @@ def _stop_with_parent(server: uvicorn.Server) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

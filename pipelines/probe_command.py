@@ -21,7 +21,14 @@ from pipelines.sources import located
 from pipelines.spool import spool_folder, sweep
 from pipelines.terminal import exit_code, print_error, print_json, print_line, print_table, stderr_console
 from pipelines.wording import size_text
-from spectral_edge.errors import DiskFullError, NotFoundError, SpectralEdgeError, TooFewCheckpointsError, UsageError
+from spectral_edge.errors import (
+    DiskFullError,
+    NotFoundError,
+    SpectralEdgeError,
+    TooFewCheckpointsError,
+    TrajectoryError,
+    UsageError,
+)
 from spectral_edge.groups import TOTAL
 
 _COLUMNS = ("j", "sigma", "stability", "gradient_train", "gradient_validation", "curvature", "contribution")
@@ -94,7 +101,13 @@ def _windows(
 ) -> Iterator[dict[str, Any]]:
     """What the probe says of each chosen window; stops at the first that fails."""
     analysis = settings.analysis()
-    refs = tracker.checkpoints(run, settings.series).checkpoints
+    listing = tracker.checkpoints(run, settings.series)
+    if listing.is_recorded:
+        raise TrajectoryError(
+            "a probe evaluates the loss at parameters, and only sketches of them were recorded.",
+            next_step="probe checkpoints of this run.",
+        )
+    refs = listing.checkpoints
     record = training_record(tracker, run, [ref.step for ref in refs], analysis)
     for end in chosen_ends(len(refs), analysis.window, request.windows):
         of_window = refs[max(0, end - analysis.window - 1) : end + 1]

@@ -15,7 +15,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
@@ -33,6 +33,19 @@ from spectral_edge.settings import Settings
 
 TOML_FILE: Final = Path("spectral-edge.toml")
 ENVIRONMENT_PREFIX: Final = "SPECTRAL_EDGE_"
+
+
+ScheduleName = Literal["nightly", "hourly", "weekly", "monthly"]
+
+
+class ScheduleTimes(BaseModel):
+    """When a schedule runs; what is left out stays as it is by default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cron: str | None = None
+    timezone: str | None = None
+    active: bool = True
 
 
 class AuditSettings(BaseSettings):
@@ -90,11 +103,17 @@ class AuditSettings(BaseSettings):
     max_bytes: ByteSize | None = Field(None, gt=0, description="a size such as 500GB or 2TiB")
     max_minutes: float | None = Field(None, gt=0, description="a number of minutes")
     max_runs: int | None = Field(None, gt=0, description="a whole number of runs, at least 1")
+    metrics_file: Path | None = Field(None, description="a file for Prometheus, such as spectral_edge.prom")
+    log_format: Literal["text", "json"] = Field("text", description="text or json")
     sources: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="sources that commands take where none is given, separated by commas, or a list in JSON"
     )
     trackers: Annotated[dict[str, NamedTracker], NoDecode] = Field(
         default_factory=dict, description="tables [trackers.NAME] with `kind`, or the same in JSON"
+    )
+
+    schedules: dict[ScheduleName, ScheduleTimes] = Field(
+        {}, description="a table for each schedule to be changed: `cron`, `timezone`, `active`"
     )
 
     @field_validator("trackers", mode="before")

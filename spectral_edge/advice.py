@@ -27,7 +27,7 @@ SPACING_LIMIT: Final = 1.5
 """Steps between checkpoints may differ by this factor within a window. An update is about as long as its learning rate
 times its steps, so the limit is that of the rate (spectral_edge/regimes.py)."""
 
-_ROUND: Final = (1, 2, 2.5, 5, 10)
+_ROUND: Final = (1, 2, 2.5, 5)
 
 
 def advice(
@@ -145,12 +145,11 @@ def _usual(steps: Steps) -> int:
 
 
 def _round_below(spacing: float) -> int:
-    """The largest number of steps that is round (1, 2, 2.5 or 5 times a power of ten) and at most `spacing`."""
-    if spacing < 1:
-        return 0
+    """The most steps that are at most `spacing` and round: below ten any, else 1, 2, 2.5 or 5 times a power of ten."""
+    if spacing < 10:
+        return max(0, int(spacing))
     power = 10.0 ** math.floor(math.log10(spacing))
-    rounded = [int(digit * power) for digit in _ROUND if digit * power <= spacing and digit * power % 1 == 0]
-    return max(rounded, default=int(spacing))
+    return max(int(digit * power) for digit in _ROUND if digit * power <= spacing)
 
 
 def _count(number: int, noun: str) -> str:

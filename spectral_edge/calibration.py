@@ -19,14 +19,13 @@ from scipy.stats import beta, binomtest
 
 from spectral_edge.band import Band
 from spectral_edge.errors import UsageError
-from spectral_edge.permutation import PERMUTATIONS
 from spectral_edge.settings import Settings
 from spectral_edge.transitions import KINDS, Change, find_changes
 
 LEVEL: Final = 0.95
 """Of all intervals here."""
-SMALLEST_Q: Final = 1 / (PERMUTATIONS + 1)
-"""No q-value is smaller, as no p-value is: with a setting below it nothing is ever reported."""
+SMALLEST_Q: Final = 0.005
+"""Permutations are drawn until a q-value is known to be this small or not: no setting below it is told."""
 _BARELY_BELOW_ONE: Final = math.nextafter(1.0, 0.0)
 _DIGITS: Final = 3
 
@@ -51,9 +50,9 @@ def strongest(bands: Mapping[str, Band], settings: Settings) -> Strongest:
 
     Args:
         bands: Of the run's groups.
-        settings: Those of the analysis; q-values do not depend on its `false_alarm_rate`.
+        settings: Those of the analysis; nothing here depends on its `false_alarm_rate`.
     """
-    tested = find_changes(bands, replace(settings, false_alarm_rate=_BARELY_BELOW_ONE))
+    tested = find_changes(bands, replace(settings, false_alarm_rate=_BARELY_BELOW_ONE), resolution=SMALLEST_Q)
     change = min(tested.changes, key=lambda one: (one.q_value, one.p_value), default=None)
     return Strongest(change.q_value if change else 1.0, change, tested.stretches * len(KINDS))
 
@@ -93,7 +92,7 @@ class Calibration:
         target: Share asked for.
         rank: k: the setting lies just below the k-th smallest score.
         setting: For `false_alarm_rate`, rounded down to three digits; None where it would lie below SMALLEST_Q, so that
-            nothing could be reported at all.
+            only a longer look could tell it.
         expected: Chance k / (n + 1) that a further run is given a change, over the draw of the controls too; an upper
             bound where scores are equal.
         low: With these controls the chance is a fixed unknown number. It is this or more in 97.5 of 100 draws of

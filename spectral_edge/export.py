@@ -20,10 +20,11 @@ from spectral_edge.errors import NotFoundError, UsageError
 from spectral_edge.query import batches_of
 from spectral_edge.store import Store
 from spectral_edge.store_errors import store_errors
-from spectral_edge.store_upkeep import sorted_batches
+from spectral_edge.store_rewrite import sorted_batches
 from spectral_edge.tables import SCHEMAS
 
 Format = Literal["parquet", "csv"]
+_ROW_GROUP: Final = 8_192  # small, so that its statistics find a run
 _FORMATS: Final[dict[str, Format]] = {".parquet": "parquet", ".csv": "csv"}
 
 
@@ -44,7 +45,7 @@ def export_query(store: Store, sql: str, output: Path) -> int:
             next_step="end the name in .parquet or .csv, or leave out the SQL to write all tables to a folder",
         )
     with batches_of(store, sql) as answer, _whole(output) as file:
-        return _write(answer.schema, answer, file, form)
+        return _write(answer.schema, answer.batches, file, form)
 
 
 def export_runs(
@@ -101,15 +102,23 @@ def _by_project(views: dict[str, pds.Dataset], name: str, wanted: pc.Expression)
 
 
 def _write(schema: pa.Schema, batches: Iterable[pa.RecordBatch], file: Path, form: Format) -> int:
+    return (_write_csv if form == "csv" else _write_parquet)(schema, batches, file)
+
+
+def _write_parquet(schema: pa.Schema, batches: Iterable[pa.RecordBatch], file: Path) -> int:
     rows = 0
-    if form == "csv":
-        flat = pa.schema([pa.field(field.name, _flat_type(field.type)) for field in schema])
-        writer = csv.CSVWriter(str(file), flat)
-    else:
-        writer = parquet.ParquetWriter(str(file), schema, compression="zstd")
-    with writer:
+    with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
         for batch in batches:
-            writer.write_batch(_flat(batch, flat) if form == "csv" else batch)
+            writer.write_batch(batch, row_group_size=_ROW_GROUP)
+            rows += batch.num_rows
+    return rows
+
+
+def _write_csv(schema: pa.Schema, batches: Iterable[pa.RecordBatch], file: Path) -> int:
+    rows, flat = 0, pa.schema([pa.field(field.name, _flat_type(field.type)) for field in schema])
+    with csv.CSVWriter(file, flat) as writer:
+        for batch in batches:
+            writer.write_batch(_flat(batch, flat))
             rows += batch.num_rows
     return rows
 

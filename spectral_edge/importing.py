@@ -25,6 +25,7 @@ from spectral_edge.errors import NotFoundError, StoreError, StoreVersionError
 from spectral_edge.store import Store
 from spectral_edge.store_errors import store_errors
 from spectral_edge.store_location import StoreLocation
+from spectral_edge.store_place import DETAILS
 from spectral_edge.tables import ADDED_COLUMNS, SCHEMA_VERSION, SCHEMAS, RunKey, RunTables
 
 _TRACKER: Final = re.compile(r"[a-z][a-z0-9_-]{0,31}")
@@ -32,6 +33,8 @@ _NEEDED: Final = ("tracker", "project_key", "project", "run_id", "run_name", "au
 _NEEDED_OF_RUNS: Final = ("status", "fingerprint", "settings_hash")
 _MOST_ROWS: Final = 20_000_000
 """Rows of one run in one table that are taken. A run of 10,000 checkpoints, 60 lags and 30 groups has 18 million."""
+_RUNS_AT_ONCE: Final = 50
+_ROWS_AT_ONCE: Final = 1_000_000
 _UNIQUE: Final[Mapping[str, tuple[str, ...]]] = {
     "inner_products": ("group", "step", "lag"),
     "gaps": ("group", "step"),
@@ -72,7 +75,7 @@ def import_runs(store: Store, source: str | Path, *, dry_run: bool = False) -> I
         StoreVersionError: A newer spectral-edge wrote it.
     """
     here = {_identity(row): (row["audit_id"], row["audited_at"]) for row in _heads(store.datasets()["runs"])}
-    told = Imported()
+    told, writer = Imported(), _Writer(store)
     with _opened(source) as views, store_errors(str(source)):
         heads = _heads(views["runs"])
         twice = len(heads) != len({_identity(row) for row in heads})
@@ -92,9 +95,35 @@ def import_runs(store: Store, source: str | Path, *, dry_run: bool = False) -> I
                     told.refused[name] = str(error)
                     continue
                 if not dry_run:
-                    store.write_run(tables)
+                    writer.take(tables)
                 (told.added if audit_id is None else told.replaced).append(name)
+        writer.finish()
     return told
+
+
+class _Writer:
+    """Writes runs by the project, as many at a time as have about `_ROWS_AT_ONCE` rows."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.waiting: list[RunTables] = []
+
+    def take(self, tables: RunTables) -> None:
+        if self.waiting and _place(self.waiting[0]) != _place(tables):
+            self.finish()
+        self.waiting.append(tables)
+        rows = sum(getattr(it, name).num_rows for it in self.waiting for name in DETAILS)
+        if rows > _ROWS_AT_ONCE or len(self.waiting) == _RUNS_AT_ONCE:
+            self.finish()
+
+    def finish(self) -> None:
+        if self.waiting:
+            self.store.write_runs(self.waiting)
+            self.waiting = []
+
+
+def _place(tables: RunTables) -> tuple[str, str]:
+    return tables.key.tracker, tables.key.project
 
 
 class _RefusedError(Exception):
@@ -113,7 +142,7 @@ def _heads(runs: pds.Dataset) -> list[dict[str, Any]]:
 
 def _checked(head: Mapping[str, Any], views: Mapping[str, pds.Dataset]) -> RunTables:
     """The rows of one run, when they are what an audit writes."""
-    if empty := [name for name in _NEEDED if not head[name]]:
+    if empty := [name for name in _NEEDED if head[name] is None]:
         raise _RefusedError(f"column {empty[0]} is empty")
     key = RunKey(head["tracker"], head["project"], head["run_id"], head["run_name"])
     if not _TRACKER.fullmatch(key.tracker):
@@ -222,11 +251,22 @@ def _as_parquet(file: Path, name: str, scratch: Path) -> Path:
         with parquet.ParquetWriter(made, pa.schema(fields)) as writer:
             for batch in reader:
                 columns = [
-                    pa.array(map(_list, column.to_pylist()), field.type) if field.name in lists else column
+                    pa.array(_values(column, field.type), field.type) if field.name in lists else column
                     for column, field in zip(batch.columns, fields, strict=True)
                 ]
                 writer.write_batch(pa.record_batch(columns, schema=pa.schema(fields)))
     return made
+
+
+def _values(texts: pa.Array, kind: pa.DataType) -> list[Any]:
+    """The lists that JSON texts tell; of pairs, where `kind` is that of a map."""
+    lists = map(_list, texts.to_pylist())
+    try:
+        return [
+            it if it is None or not pa.types.is_map(kind) else [(name, value) for name, value in it] for it in lists
+        ]
+    except (ValueError, TypeError) as error:
+        raise pa.ArrowInvalid("not a list of pairs") from error
 
 
 def _list(text: str | None) -> list[Any] | None:

@@ -5,28 +5,50 @@ blocks of W // 2 consecutive updates could have come in any order. Random-walk p
 heavy-tailed update norms, any anisotropy and any shuffled run are exactly of this kind; stationary updates correlated
 over more than a block make the test conservative, as measured (docs/transitions.md). Nothing is assumed about the
 distribution of the updates, because the permuted Gram matrix is the run's own, rearranged.
+
+**How many permutations.** As many as it takes to decide. Besag and Clifford (1991): draw until h = STOP_AFTER of them
+reach what was observed, at draw T; p = h / T. Under the null the observed value is exchangeable with the first t - 1
+draws, and T >= t means that it is among the h largest of these t: P(p <= x) <= x, exactly. After t draws of which l < h
+reached it, T is at least t + h - l whatever comes, so that
+
+    h / (t + h - l) >= h / T.
+
+This bound is what is told of a test that stops early. As it lies above the exact p-value on every path, it is valid
+wherever a test stops, for whatever reason: also where a test stops because of what other tests gave (an anytime-valid
+p-value; Fischer, Barry and Ramdas 2024). So tests that are done together may be stopped one by one, as in MCFDR
+(Sandve, Ferkingstad and Nygard 2011): where Benjamini and Hochberg reject already, no further draw can change that,
+since the bound never grows. A change that shows in one of m tests is found after 10 m / rate permutations of its
+stretch, and any number of changes together cost no more, as the level that they must reach grows with their number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import false_discovery_control
 
 from spectral_edge.band import Matrix
 
-PERMUTATIONS: Final = 999
 STOP_AFTER: Final = 10
-"""Permutations at least as large as what was observed after which a test is settled as unremarkable. The p-value of
-this sequential rule (Besag and Clifford 1991) is exact, and most tests end after a few dozen permutations."""
-_BATCH: Final = 111
+"""Permutations at least as large as what was observed after which a test is settled: h above. A p-value has a relative
+standard error of 1/sqrt(h), and most tests end after a few dozen permutations."""
+FIRST_DRAWS: Final = 1000
+"""Draws of each stretch before tests are looked at together; most are settled by then."""
+_BATCHES: Final = (100, 4000)
+_TIE: Final = 1e-9
+"""Relative: the same windows in another order differ by rounding, and must count as equal."""
 _SEED: Final = 20260328
 
+Orders = NDArray[np.int64]
 Statistic = Callable[[Matrix], Matrix]
 """From a stack of arrangements (n, …) to a stack of scans (n, kinds, positions)."""
+Scanner = Callable[[Orders], Matrix]
+"""From orders (n, length) of a stretch's items to scans (n, kinds, positions)."""
 
 
 @dataclass(frozen=True)
@@ -42,47 +64,98 @@ class Scan:
     p_values: Matrix
 
 
-def block_permutations(length: int, block: int, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def block_permutations(length: int, block: int, count: int, rng: np.random.Generator) -> Orders:
     """Orders of `length` items in which blocks of `block` consecutive ones are shuffled whole: shape (count, length).
 
     Where the first block begins is random, so that no joint is privileged; blocks at the ends may be shorter.
     """
-    orders = np.empty((count, length), dtype=np.int64)
-    for row in range(count):
-        cuts = np.arange(rng.integers(0, block), length, block)
-        pieces = [piece for piece in np.split(np.arange(length), cuts) if len(piece)]
-        orders[row] = np.concatenate([pieces[index] for index in rng.permutation(len(pieces))])
-    return orders
+    first = rng.integers(0, block, size=(count, 1))
+    piece = (np.arange(length) + (block - first) % block) // block
+    places = rng.random((count, -(-(length + block - 1) // block)))
+    return np.argsort(np.take_along_axis(places, piece, axis=1), axis=1, kind="stable")
+
+
+class Draws:
+    """The permutations of one stretch, drawn until its tests are settled; the module tells the rule.
+
+    Args:
+        scanner: Makes the function that scans orders; made anew for each stretch of draws, so that what it remembers
+            is given up in between.
+        length: Items in the stretch.
+        block: Items that stay together.
+    """
+
+    def __init__(self, scanner: Callable[[], Scanner], length: int, block: int) -> None:
+        self._scanner, self._length, self._block = scanner, length, block
+        self._rng = np.random.default_rng([_SEED, length, block])
+        self.values: Matrix = scanner()(np.arange(length)[None, :])[0]
+        observed = self.values.max(axis=1)
+        self._reached = observed - _TIE * np.abs(observed)
+        self._reaching = np.zeros(len(observed), dtype=np.int64)
+        self._ends = np.full(len(observed), np.iinfo(np.int64).max)
+        self.drawn = 0
+
+    @property
+    def open(self) -> NDArray[np.bool_]:
+        """Which kinds are not settled: a further draw may lower their p-value."""
+        return self._reaching < STOP_AFTER
+
+    @property
+    def p_values(self) -> Matrix:
+        """Of each kind, valid wherever drawing stops."""
+        return np.asarray(STOP_AFTER / np.where(self.open, self.drawn + STOP_AFTER - self._reaching, self._ends))
+
+    def until(self, wanted: int) -> None:
+        """Go on until there are `wanted` draws or all kinds are settled."""
+        scanner = self._scanner()
+        while self.drawn < wanted and self.open.any():
+            count = min(wanted - self.drawn, int(np.clip(self.drawn // 2, *_BATCHES)))
+            maxima = scanner(block_permutations(self._length, self._block, count, self._rng)).max(axis=2)
+            for kind in np.flatnonzero(self.open):
+                at = np.flatnonzero(maxima[:, kind] >= self._reached[kind])
+                lacking = STOP_AFTER - self._reaching[kind]
+                if len(at) >= lacking:
+                    self._ends[kind] = self.drawn + at[lacking - 1] + 1
+                self._reaching[kind] += len(at)
+            self.drawn += count
+
+
+def settle(stretches: Sequence[Draws], resolution: float) -> None:
+    """Draw until every test of every stretch is settled, or rejected at rate `resolution` over all of them.
+
+    Rejected by Benjamini and Hochberg, over stretches times kinds. Were all tests that are open to be rejected, they
+    would be after as many draws as are made next; those that are settled meanwhile raise what the others need.
+    """
+    for stretch in stretches:
+        stretch.until(FIRST_DRAWS)
+    while True:
+        p_values = np.array([stretch.p_values for stretch in stretches])
+        is_open = np.array([stretch.open for stretch in stretches])
+        rejected = false_discovery_control(p_values.ravel()).reshape(p_values.shape) <= resolution
+        waiting = np.flatnonzero((is_open & ~rejected).any(axis=1))
+        if not len(waiting):
+            return
+        wanted = math.ceil(STOP_AFTER * p_values.size / (resolution * is_open.sum()))
+        for index in waiting:
+            stretch = stretches[int(index)]
+            stretch.until(max(wanted, stretch.drawn + FIRST_DRAWS))
 
 
 def permutation_scan(
-    arrange: Callable[[NDArray[np.int64]], Matrix], statistic: Statistic, length: int, block: int
+    arrange: Callable[[Orders], Matrix], statistic: Statistic, length: int, block: int, resolution: float
 ) -> Scan:
-    """Test whether the scan's maximum is larger than block permutations of the items give.
+    """Test whether the scan's maximum is larger than block permutations of the items give; a test by itself.
 
     Args:
         arrange: From orders, shape (n, length), to the stack of rearranged data that `statistic` takes.
         statistic: What is scanned; its maximum over positions is the test statistic of each kind.
         length: Items in the stretch.
         block: Items that stay together.
+        resolution: No smaller p-value is looked for.
     """
-    rng = np.random.default_rng([_SEED, length, block])
-    values = statistic(arrange(np.arange(length)[None, :]))[0]
-    observed = values.max(axis=1)
-    exceeding = np.zeros(len(observed), dtype=np.int64)
-    p_values = np.full(len(observed), np.nan)
-    for drawn in range(_BATCH, PERMUTATIONS + 1, _BATCH):
-        maxima = statistic(arrange(block_permutations(length, block, _BATCH, rng))).max(axis=2)
-        for kind in np.flatnonzero(np.isnan(p_values)):
-            at = np.flatnonzero(maxima[:, kind] >= observed[kind])
-            if exceeding[kind] + len(at) >= STOP_AFTER:
-                p_values[kind] = STOP_AFTER / (drawn - _BATCH + at[STOP_AFTER - 1 - exceeding[kind]] + 1)
-            exceeding[kind] += len(at)
-        if not np.isnan(p_values).any():
-            break
-    unsettled = np.isnan(p_values)
-    p_values[unsettled] = (exceeding[unsettled] + 1) / (PERMUTATIONS + 1)
-    return Scan(values, p_values)
+    draws = Draws(lambda: lambda orders: statistic(arrange(orders)), length, block)
+    settle([draws], resolution)
+    return Scan(draws.values, draws.p_values)
 
 
 def contrasts(series: Matrix, edge: int, apart: int) -> tuple[Matrix, Matrix]:

@@ -49,7 +49,7 @@ class Direction:
     Attributes:
         j: 1-indexed.
         sigma: sigma_j, parameter units.
-        stability: max(0, 1 - ||dG||_F^2 / gap_j^2); None without a window before.
+        stability: Lower bound of overlap_j^2 (spectral_edge.spectrum); None without a window before.
         gradient_train: <v_j, gradient of the training loss>, loss / parameter unit.
         gradient_validation: The same of the validation loss; None where the probe has none.
         curvature: h_j = v_j' H v_j of the training loss, loss / parameter unit squared.

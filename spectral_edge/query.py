@@ -1,4 +1,4 @@
-"""SQL over the store, read-only: DuckDB sees five views of committed rows and nothing else of this machine."""
+"""SQL over the store, read-only: DuckDB sees six views of committed rows and nothing else of this machine."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import duckdb
 import pyarrow as pa
 import pyarrow.dataset as pds
 
+from spectral_edge import audit_log
 from spectral_edge.errors import SpectralEdgeError, UsageError
 from spectral_edge.questions import QUESTIONS
 from spectral_edge.store import Store
@@ -35,6 +36,7 @@ _SEAL: Final = (
     "SET enable_external_access = false",  # no COPY, ATTACH, INSTALL, LOAD, read_csv, glob, ...
     "SET lock_configuration = true",
 )
+_SCHEMAS: Final = {**SCHEMAS, audit_log.TABLE: audit_log.SCHEMA}
 _ROWS_AT_ONCE: Final = 16_384
 _HELP: Final = f"spectral-edge query {next(iter(QUESTIONS))}, or another named question: {', '.join(QUESTIONS)}"
 
@@ -55,7 +57,7 @@ class Limits:
 
 
 def query(store: Store, sql: str, limits: Limits = Limits()) -> pa.Table:
-    """Answer `sql`: one SELECT over the views `runs`, `gaps`, `transitions`, `scorecard` and `inner_products`.
+    """Answer `sql`, one SELECT over `runs`, `gaps`, `transitions`, `scorecard`, `inner_products`, `audit_log`.
 
     Args:
         store: Whose committed rows the views show, all of one moment.
@@ -71,7 +73,7 @@ def query(store: Store, sql: str, limits: Limits = Limits()) -> pa.Table:
     """
     with batches_of(store, sql, limits) as answer:
         batches, size = [], 0
-        for batch in answer:
+        for batch in answer.batches:
             batches.append(batch)
             size += batch.nbytes
             if size > limits.answer_bytes:
@@ -82,11 +84,18 @@ def query(store: Store, sql: str, limits: Limits = Limits()) -> pa.Table:
         return pa.Table.from_batches(batches, answer.schema)
 
 
+class Answer(NamedTuple):
+    """An answer that is read once, batch by batch."""
+
+    schema: pa.Schema
+    batches: Iterator[pa.RecordBatch]
+
+
 @contextmanager
-def batches_of(store: Store, sql: str, limits: Limits = Limits()) -> Iterator[pa.RecordBatchReader]:
+def batches_of(store: Store, sql: str, limits: Limits = Limits()) -> Iterator[Answer]:
     """The answer to `sql` batch by batch, for who does not want all of it in memory; see :func:`query`."""
     text = QUESTIONS[sql.strip()].sql if sql.strip() in QUESTIONS else sql
-    views = store.datasets()
+    views = store.datasets() | {audit_log.TABLE: audit_log.AuditLog(store.location).dataset(store.moment)}
     with duckdb.connect(":memory:", config=_SETTINGS | {"memory_limit": limits.memory}) as connection:
         for name, rows in views.items():
             connection.register(name, rows)
@@ -96,19 +105,32 @@ def batches_of(store: Store, sql: str, limits: Limits = Limits()) -> Iterator[pa
         alarm.daemon = True
         alarm.start()
         try:
-            yield connection.sql(_one_select(connection, text)).to_arrow_reader(_ROWS_AT_ONCE)
-        except duckdb.InterruptException as error:
-            raise _too_long(limits) from error
-        except duckdb.Error as error:
-            raise _explained(error, text, views) from error
-        except (OSError, pa.ArrowException) as error:  # what DuckDB raises while Arrow reads its answer
-            if isinstance(error, SpectralEdgeError):
-                raise
-            if "INTERRUPT" in str(error):
-                raise _too_long(limits) from error
-            raise _damage(text, views) or UsageError(str(error).strip(), next_step=_HELP) from error
+            with _said_plainly(text, views, limits):
+                reader = connection.sql(_one_select(connection, text)).to_arrow_reader(_ROWS_AT_ONCE)
+            yield Answer(reader.schema, _read(reader, text, views, limits))
         finally:
             alarm.cancel()
+
+
+def _read(
+    reader: pa.RecordBatchReader, sql: str, views: Mapping[str, pds.Dataset], limits: Limits
+) -> Iterator[pa.RecordBatch]:
+    with _said_plainly(sql, views, limits):
+        yield from reader
+
+
+@contextmanager
+def _said_plainly(sql: str, views: Mapping[str, pds.Dataset], limits: Limits) -> Iterator[None]:
+    try:
+        yield
+    except duckdb.InterruptException as error:
+        raise _too_long(limits) from error
+    except duckdb.Error as error:
+        raise _explained(error, sql, views) from error
+    except (OSError, pa.ArrowException) as error:  # what Arrow makes of DuckDB's errors while it reads
+        if "INTERRUPT" in str(error):
+            raise _too_long(limits) from error
+        raise _damage(sql, views) or UsageError(str(error).strip(), next_step=_HELP) from error
 
 
 def _too_long(limits: Limits) -> UsageError:
@@ -157,10 +179,10 @@ def _damage(sql: str, views: Mapping[str, pds.Dataset]) -> SpectralEdgeError | N
 
 
 def _mentioned(sql: str) -> list[str]:
-    return [name for name in SCHEMAS if re.search(rf"\b{name}\b", sql, re.IGNORECASE)]
+    return [name for name in _SCHEMAS if re.search(rf"\b{name}\b", sql, re.IGNORECASE)]
 
 
 def _what_exists(sql: str) -> str:
     """The tables, and the columns of those that `sql` mentions."""
-    lines = [f"Columns of {name}: {', '.join(SCHEMAS[name].names)}." for name in _mentioned(sql)]
-    return "\n".join([f"Tables: {', '.join(SCHEMAS)}.", *lines])
+    lines = [f"Columns of {name}: {', '.join(_SCHEMAS[name].names)}." for name in _mentioned(sql)]
+    return "\n".join([f"Tables: {', '.join(_SCHEMAS)}.", *lines])

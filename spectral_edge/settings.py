@@ -10,7 +10,7 @@ from typing import Final, Literal
 from spectral_edge.errors import UsageError
 from spectral_edge.kinds import KINDS, Kind
 
-METHOD_VERSION: Final = 1
+METHOD_VERSION: Final = 2
 """Raised whenever the same band under the same settings would give other numbers: the store's bands are analysed again.
 """
 

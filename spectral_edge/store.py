@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -27,16 +27,14 @@ from spectral_edge.errors import StoreLockedError, UsageError
 from spectral_edge.store_location import StoreLocation
 from spectral_edge.store_lock import write_lock
 from spectral_edge.store_place import DETAILS, add_later_tables, ensure_tables, present
-from spectral_edge.store_upkeep import KEEP, TableUpkeep, sort_rows, upkeep
+from spectral_edge.store_rewrite import sort_rows
+from spectral_edge.store_rows import IDENTITY, Identity, audits_of, rows_of
+from spectral_edge.store_upkeep import KEEP, TableUpkeep, upkeep
 from spectral_edge.tables import SCHEMAS, RunKey, RunTables
+from spectral_edge.visible import VisibleRows
 
 _TRIES: Final = 8
 _Found = TypeVar("_Found")
-
-Identity = tuple[str, str, str, str, str]
-"""One audit of one run, as its rows name it: audit_id, tracker, project_key, project, run_id."""
-
-_IDENTITY: Final = ("audit_id", "tracker", "project_key", "project", "run_id")
 
 
 @dataclass(frozen=True)
@@ -126,15 +124,27 @@ class Store:
         Raises:
             StoreLockedError: Other writers were in the way until the time was up.
         """
+        self.write_runs([tables])
+
+    def write_runs(self, audits: Sequence[RunTables]) -> None:
+        """Write audits of several runs of one project, all of them or none; else as :meth:`write_run`, but quicker.
+
+        Raises:
+            ValueError: The runs are of several projects, or two audits are of one run.
+            StoreLockedError: Other writers were in the way until the time was up.
+        """
+        keys = {(it.key.tracker, it.key.project): it.key for it in audits}
+        if len(keys) != 1 or len({it.key.run_id for it in audits}) != len(audits):
+            raise ValueError(f"`audits` must be of different runs of one project, got {[it.key for it in audits]}")
         with self._writing():
             for attempt in range(_TRIES):
-                deleted = self._write_once(tables)
-                if self.location.is_local or self._is_settled(tables, deleted):
+                deleted = self._write_once(audits)
+                if self.location.is_local or self._is_settled(audits, deleted):
                     return
                 time.sleep(random.uniform(0, 1 + attempt))  # noqa: S311 - so that two writers fall out of step
         raise StoreLockedError(
             "another process kept replacing the rows of this run.",
-            run=tables.key.run_name,
+            run=", ".join(it.key.run_name for it in audits[:5]),
             file=self.location.root,
             next_step="let one audit of this run end, then run the same command again",
         )
@@ -149,7 +159,7 @@ class Store:
         Raises:
             StoreLockedError: Other writers were in the way until the time was up.
         """
-        run, found = _rows_of(key), set[str]()
+        run, found = rows_of(key), set[str]()
         with self._writing():
             for _ in range(_TRIES):
                 found |= delta.delete(self.location, "runs", run, "audit_id")
@@ -170,7 +180,7 @@ class Store:
 
         `key.run_name` does not matter, as a run may have been renamed since; the result has the stored name.
         """
-        run = _rows_of(key)
+        run = rows_of(key)
         committed, found = self._steadily(
             run,
             lambda: {name: delta.scan(self._table(name), name, run) for name in self._present()},
@@ -204,10 +214,9 @@ class Store:
         """The five tables by name as lazy Arrow datasets: committed rows only, all of one moment."""
         committed, found = self._steadily(
             None,
-            lambda: {name: delta.dataset(self.location, self._table(name), name) for name in self._present()},
+            lambda: {name: delta.files(self._table(name)) for name in self._present()},
         )
-        ours = _identity_text().isin(pa.array(map(_joined, committed), pa.string()))
-        return {name: found.get(name, delta.empty_dataset(name)).filter(ours) for name in SCHEMAS}
+        return {name: VisibleRows(self.location, found.get(name, []), name, committed) for name in SCHEMAS}
 
     def sweep(self) -> int:
         """Delete the rows that no committed audit owns, which killed writers left; returns how many audits they were.
@@ -217,10 +226,10 @@ class Store:
         """
         with self._writing():
             committed = self._committed()
-            found = {name: delta.distinct(self._table(name), name, _IDENTITY) - committed for name in self._details()}
+            found = {name: delta.distinct(self._table(name), name, IDENTITY) - committed for name in self._details()}
             for name, orphans in found.items():
                 for orphan in orphans:
-                    predicate = delta.equals(**dict(zip(_IDENTITY, orphan, strict=True)))
+                    predicate = delta.equals(**dict(zip(IDENTITY, orphan, strict=True)))
                     delta.delete(self.location, name, predicate, "audit_id")
             return len(set().union(*found.values()))
 
@@ -258,44 +267,53 @@ class Store:
     def _details(self) -> list[str]:
         return [name for name in self._present() if name in DETAILS]
 
-    def _write_once(self, tables: RunTables) -> set[str]:
-        """Write the rows, commit, clean up; returns the other audits of this run whose rows were deleted."""
+    def _write_once(self, audits: Sequence[RunTables]) -> set[str]:
+        """Write the rows, commit, clean up; returns the other audits of these runs whose rows were deleted."""
         add_later_tables(self.location)
-        run, audit = _rows_of(tables.key), delta.equals(audit_id=tables.audit_id)
+        runs, ours = rows_of(*(it.key for it in audits)), audits_of(audits)
         for name in DETAILS:
-            rows = sort_rows(getattr(tables, name), name)
-            delta.replace(self.location, name, f"{run} AND {audit}", rows)
-        delta.replace(self.location, "runs", run, tables.runs)
-        others = f"{run} AND NOT {audit}"
+            rows = pa.concat_tables([getattr(it, name) for it in audits])
+            delta.replace(self.location, name, f"{runs} AND {ours}", sort_rows(rows, name))
+        delta.replace(self.location, "runs", runs, sort_rows(pa.concat_tables([it.runs for it in audits]), "runs"))
+        others = f"{runs} AND NOT {ours}"
         return set().union(*(delta.delete(self.location, name, others, "audit_id") for name in DETAILS))
 
-    def _is_settled(self, tables: RunTables, deleted: set[str]) -> bool:
-        """Whether the audit that `runs` names now has its rows, as far as this writer can have harmed them.
+    def _is_settled(self, audits: Sequence[RunTables], deleted: set[str]) -> bool:
+        """Whether the audits that `runs` names now have their rows, as far as this writer can have harmed them.
 
         Without a lock, two audits of one run may each delete what the other is about to commit. Both look here, after
         their commit and their deletions, so whichever order these came in, one of the two sees it and writes again.
         """
-        run, audit = _rows_of(tables.key), delta.equals(audit_id=tables.audit_id)
-        current = {identity[0] for identity in self._committed(run)}
-        if current != {tables.audit_id}:
-            return current.isdisjoint(deleted)
+        current = {(identity[4], identity[0]) for identity in self._committed(rows_of(*(it.key for it in audits)))}
+        ours = {(it.key.run_id, it.audit_id): it for it in audits}
+        if any(audit_id in deleted for _, audit_id in current - ours.keys()):
+            return False
+        written = [it for pair, it in ours.items() if pair in current]
+        if not written:
+            return True
+        where = f"{rows_of(*(it.key for it in written))} AND {audits_of(written)}"
         return all(
-            delta.scan(self._table(name), name, f"{run} AND {audit}", ("audit_id",)).num_rows
-            == getattr(tables, name).num_rows
+            delta.scan(self._table(name), name, where, ("audit_id",)).num_rows
+            == sum(getattr(it, name).num_rows for it in written)
             for name in DETAILS
         )
 
     def _committed(self, predicate: str | None = None) -> frozenset[Identity]:
-        return frozenset(delta.distinct(self._table("runs"), "runs", _IDENTITY, predicate))
+        return _identities(self._table("runs"), predicate)
 
     def _steadily(
         self, predicate: str | None, read: Callable[[], dict[str, _Found]]
     ) -> tuple[frozenset[Identity], dict[str, _Found]]:
-        """What `read` finds, and the audits it belongs to: read again if one of them was replaced meanwhile."""
+        """What `read` finds, and the audits it belongs to: read again if one of them was replaced meanwhile.
+
+        To look whether they are there afterwards is not enough: an audit may be replaced and written again meanwhile.
+        """
         for _ in range(_TRIES):
-            committed = self._committed(predicate)
+            before = self._table("runs")
+            committed = _identities(before, predicate)
             found = read()
-            if committed <= self._committed(predicate):
+            since = () if self.moment is not None else delta.versions_since(self.location, before, "runs")
+            if all(committed <= _identities(later, predicate) for later in since):
                 return committed, found
         raise StoreLockedError(
             "audits were replaced again and again while they were being read.",
@@ -304,19 +322,5 @@ class Store:
         )
 
 
-def _rows_of(key: RunKey) -> str:
-    """A SQL predicate for all rows of one run, whatever it is called now."""
-    return delta.equals(tracker=key.tracker, project_key=key.project_key, project=key.project, run_id=key.run_id)
-
-
-def _identity_text() -> pc.Expression:
-    """What tells a row's audit from all others as one text, to compare it in one lazy filter; see `_joined`."""
-    return pc.binary_join_element_wise(
-        *(pc.field(name) for name in ("audit_id", "tracker", "project_key", "run_id")), "\n"
-    )
-
-
-def _joined(identity: Identity) -> str:
-    # Without `project`, which `project_key` stands for: a fifth less to read, and four fifths of the time.
-    audit_id, tracker, project_key, _, run_id = identity
-    return "\n".join((audit_id, tracker, project_key, run_id))
+def _identities(runs: DeltaTable, predicate: str | None = None) -> frozenset[Identity]:
+    return frozenset(delta.distinct(runs, "runs", IDENTITY, predicate))

@@ -6,27 +6,35 @@ run's own updates gives by chance. It says nothing of what the model can do, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import false_discovery_control
 
+from spectral_edge.arrangements import fewest_blocks
 from spectral_edge.band import Band, Matrix
 from spectral_edge.groups import CATEGORIES, TOTAL
-from spectral_edge.permutation import Scan, Statistic, contrasts, permutation_scan
+from spectral_edge.permutation import Draws, Orders, Scanner, contrasts, permutation_scan, settle
 from spectral_edge.settings import Settings
+from spectral_edge.window_series import WindowSeries
 
 KINDS: Final = ("gap_opening", "gap_collapse", "level_crossing", "rotation")
 
 ONSET_LEVEL: Final = 0.8
 """The onset's interval reaches as far as the scan stays above this share of its maximum. Its coverage is measured by
 benchmarks/transitions.py; see docs/transitions.md."""
-
-_SMALLEST_ANGLE: Final = 1e-4
-"""Radians; below this an angle from an overlap near 1 is rounding, and its logarithm would be noise."""
+EXCESS: Final = 3.1
+"""Adjusted p-values are multiplied by this. Real updates of runs without an event are not exchangeable: their spectrum
+goes on changing slowly, and small p-values come more often than the null gives them. Of 138 calibration runs of seven
+kinds the 6th smallest adjusted p-value (rank rule of calibration.py for 5 %) was 0.0161 = 0.05 / 3.1. Chosen on these
+runs alone; docs/calibration.md has what test runs, and each kind left out, say."""
+RESOLUTION: Final = 0.02
+"""Permutations are drawn until q-values are this small, or as small as `false_alarm_rate` where that is smaller. So a
+stronger change is not told by a much smaller q-value; permutations are linear in its inverse."""
+_USUAL_RATE: Final = 0.05
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,7 @@ class Change:
         effect: Size in the statistic of the kind: difference of log gap ratio, share of windows whose k* differs, or
             difference of the log of the leading direction's angle per window.
         p_value: Chance of so large a change within the stretch tested, under the null of permutation.py.
-        q_value: Adjusted for all stretches, kinds and groups tested in the run (Benjamini-Hochberg).
+        q_value: Adjusted for all stretches, kinds and groups tested in the run (Benjamini-Hochberg), times EXCESS.
     """
 
     group: str
@@ -63,18 +71,26 @@ class Tested:
 
 
 def fewest_updates(window: int) -> int:
-    """Updates that a group needs before anything can be tested: 8 blocks of W // 2.
+    """Updates that a group needs before anything is tested: blocks of W // 2 enough for every kind by itself.
 
-    With 8 blocks an even split has 70 arrangements, so that a one-sided p-value can get under 0.05 with room to
-    spare; with 6 it cannot. Windows on the two sides of a change, W // 2 at least, fit in as well.
+    With that many a clear change in the middle can be reported at the usual rate of 5 % where one group and one stretch
+    are tested, whichever its kind (spectral_edge/arrangements.py). Windows on the two sides of a change, W // 2 at
+    least, fit in as well.
     """
-    return max(8 * (window // 2), 2 * (window + window // 2 - 1))
+    block = window // 2
+    return max(fewest_blocks(_USUAL_RATE / (EXCESS * len(KINDS)), block, sides=2) * block, 2 * (window + block - 1))
 
 
-def find_changes(bands: Mapping[str, Band], settings: Settings) -> Tested:
+def find_changes(bands: Mapping[str, Band], settings: Settings, *, resolution: float = RESOLUTION) -> Tested:
     """Test every stretch of `lags` + 1 updates of the total and of each category for every kind of change.
 
     Layers are not tested: they would multiply what is tested at once, and so hide what the categories show.
+
+    Args:
+        bands: Of the run's groups.
+        settings: Window, lags and rate.
+        resolution: q-values above it are final, and those below it may lie lower than told; where `false_alarm_rate`
+            is smaller, that. Whether a q-value is at most some rate of this size or larger does not depend on it.
 
     Returns:
         Changes whose q-value is at most `settings.false_alarm_rate`, neighbouring stretches with the same finding
@@ -85,8 +101,9 @@ def find_changes(bands: Mapping[str, Band], settings: Settings) -> Tested:
         found.extend(_stretches(group, bands[group], settings))
     if not found:
         return Tested((), 0)
-    q_values = false_discovery_control(np.concatenate([stretch.scan.p_values for stretch in found]))
-    per_stretch = q_values.reshape(len(found), len(KINDS))
+    settle([stretch.draws for stretch in found], min(resolution, settings.false_alarm_rate) / EXCESS)
+    adjusted = false_discovery_control(np.concatenate([stretch.draws.p_values for stretch in found]))
+    per_stretch = np.minimum(EXCESS * adjusted, 1.0).reshape(len(found), len(KINDS))
     changes = [
         change
         for group in dict.fromkeys(stretch.group for stretch in found)
@@ -138,13 +155,14 @@ def largest_shift(values: Matrix, settings: Settings) -> MetricChange | None:
         None when it cannot be tested: unknown at some checkpoint, or too short.
     """
     edge = settings.window // 2
-    if len(values) < 8 * edge or not np.isfinite(values).all():
+    if len(values) < fewest_updates(settings.window) or not np.isfinite(values).all():
         return None
     scan = permutation_scan(
         lambda orders: values[orders],
         lambda series: np.abs(_weighted(series, edge, 1))[:, None, :],
         len(values),
         edge,
+        min(RESOLUTION, settings.false_alarm_rate),
     )
     peak, low, high = _peak(scan.values[0])
     at = peak + edge
@@ -152,36 +170,12 @@ def largest_shift(values: Matrix, settings: Settings) -> MetricChange | None:
     return MetricChange(at, low + edge, high + edge, before, after, float(scan.p_values[0]))
 
 
-def window_series(gram: Matrix, window: int) -> tuple[Matrix, NDArray[np.int64], Matrix]:
-    """What is followed over the windows of a stretch.
-
-    Args:
-        gram: Gram matrices of all updates of the stretch, shape (n, S, S).
-        window: W.
-
-    Returns:
-        Log of the largest ratio among the first W // 2 + 1 singular values, shape (n, S - W + 1); its position,
-        0-indexed; and log of the angle (radians) of the leading direction from window to window, shape (n, S - W).
-        The position is capped because in noise the largest ratio is most often that of the two smallest values.
-    """
-    members = np.arange(gram.shape[-1] - window + 1)[:, None] + np.arange(window)
-    eigenvalues, vectors = np.linalg.eigh(gram[:, members[:, :, None], members[:, None, :]])
-    sigma = np.sqrt(np.clip(eigenvalues[..., ::-1], np.finfo(np.float64).tiny, None))
-    ratios = np.log(sigma[..., : window // 2] / sigma[..., 1 : window // 2 + 1])
-    leading = vectors[..., -1]
-    cross = gram[:, members[:-1][:, :, None], members[1:][:, None, :]]
-    overlap = np.einsum("nwi,nwij,nwj->nw", leading[:, :-1], cross, leading[:, 1:])
-    overlap /= sigma[:, :-1, 0] * sigma[:, 1:, 0]
-    angle = np.arccos(np.clip(np.abs(overlap), 0.0, 1.0))
-    return ratios.max(axis=-1), ratios.argmax(axis=-1), np.log(np.maximum(angle, _SMALLEST_ANGLE))
-
-
 @dataclass(frozen=True)
 class _Stretch:
     group: str
     start: int
     stride: int
-    scan: Scan
+    draws: Draws
 
 
 def _tested_groups(bands: Mapping[str, Band]) -> list[str]:
@@ -198,19 +192,16 @@ def _stretches(group: str, band: Band, settings: Settings) -> Iterator[_Stretch]
     last = band.updates - length
     for start in sorted({*range(0, last + 1, stride), last}):
         gram = band.gram(np.array([start + length - 1]), length)[0]
-        scan = permutation_scan(_arranger(gram), _scan_of(settings.window), length, settings.window // 2)
-        yield _Stretch(group, start, stride, scan)
+        draws = Draws(partial(scanner, gram, settings.window), length, settings.window // 2)
+        yield _Stretch(group, start, stride, draws)
 
 
-def _arranger(gram: Matrix) -> Callable[[NDArray[np.int64]], Matrix]:
-    return lambda orders: gram[orders[:, :, None], orders[:, None, :]]
+def scanner(gram: Matrix, window: int) -> Scanner:
+    """What scans a stretch with Gram matrix `gram`, rearranged, for each of KINDS."""
+    edge, series = window // 2, WindowSeries(gram, window)
 
-
-def _scan_of(window: int) -> Statistic:
-    edge = window // 2
-
-    def scan(gram: Matrix) -> Matrix:
-        log_ratio, position, log_angle = window_series(gram, window)
+    def scan(orders: Orders) -> Matrix:
+        log_ratio, position, log_angle = series(orders)
         opening = _weighted(log_ratio, edge, window)
         moved = sum(np.abs(_weighted((position == j).astype(np.float64), edge, window)) for j in range(edge))
         # An angle belongs to two windows, which together span one update more: one position less on either side.
@@ -240,8 +231,8 @@ def _merged(tested: Sequence[tuple[_Stretch, float]], kind: int, settings: Setti
 
 
 def _change(run: Sequence[tuple[_Stretch, float]], kind: int, window: int) -> Change:
-    best, q_value = min(run, key=lambda item: (item[0].scan.p_values[kind], -item[0].scan.values[kind].max()))
-    values = best.scan.values[kind]
+    best, q_value = min(run, key=lambda item: (item[0].draws.p_values[kind], -item[0].draws.values[kind].max()))
+    values = best.draws.values[kind]
     peak, low, high = _peak(values)
     first = best.start + window // 2 + window - 1  # update after the change at position 0 of the scan
     return Change(
@@ -251,7 +242,7 @@ def _change(run: Sequence[tuple[_Stretch, float]], kind: int, window: int) -> Ch
         low=first + low,
         high=first + high,
         effect=float(values[peak] / _weight_at(peak, len(values), window // 2)),
-        p_value=float(best.scan.p_values[kind]),
+        p_value=float(best.draws.p_values[kind]),
         q_value=float(q_value),
     )
 

@@ -104,6 +104,27 @@ def mlflow_server(folder: Path, backend: str, *options: str, env: Mapping[str, s
         yield address
 
 
+@contextmanager
+def prefect_server(folder: Path, env: Mapping[str, str]) -> Iterator[str]:
+    """`prefect server start` with a database of its own below `folder`; gives the address of its API."""
+    port = free_port()
+    program, log = Path(sys.executable).with_name("prefect"), folder / "prefect-server.log"
+    with (
+        log.open("wb") as out,
+        _process(
+            [program, "server", "start", "--host", "127.0.0.1", "--port", port],
+            signal.SIGKILL,
+            stdout=out,
+            stderr=out,
+            env={**env, "PREFECT_HOME": str(folder / "prefect-server")},
+            cwd=folder,
+        ) as process,
+    ):
+        address = f"http://127.0.0.1:{port}/api"
+        _wait(process, lambda: _healthy(address), log)
+        yield address
+
+
 def _postgres_programs() -> Path:
     found = shutil.which("initdb")
     if found:

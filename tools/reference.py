@@ -1,6 +1,6 @@
-"""Writes docs/tables.md and docs/cli.md from the code: the schemas of the tables, and the commands with their options.
+"""Writes what says the same as the code: docs/tables.md, docs/cli.md and deploy/prefect.yaml.
 
-`python tools/reference.py` writes them; with `--check` it only tells, by exit code 1, that a page is out of date.
+`python tools/reference.py` writes them; with `--check` it only tells, by exit code 1, that one is out of date.
 """
 
 from __future__ import annotations
@@ -12,18 +12,21 @@ from pathlib import Path
 
 import pyarrow as pa
 import typer
+import yaml
 from pydantic.fields import FieldInfo
 from typer.core import TyperGroup
 
 from pipelines.cli import app
+from pipelines.deployments import prefect_yaml
 from pipelines.settings import AuditSettings
+from spectral_edge import audit_log
 from spectral_edge.tables import SCHEMA_VERSION, SCHEMAS
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 GENERATED = "<!-- Written by `make reference` from {source}; edit that. -->\n"
 
 TABLES_INTRODUCTION = """\
-Version {version} of the schemas. All five are Delta tables in the store, partitioned by `tracker` and `project_key`;
+Version {version} of the schemas. All six are Delta tables in the store, partitioned by `tracker` and `project_key`;
 `spectral-edge query` sees them under these names. Null always means that the value is not known, never zero. `group` is
 a word of SQL, so write it in double quotes. Which regimes did each run go through?
 
@@ -47,12 +50,19 @@ SETTINGS_INTRODUCTION = """\
 A flag comes first, then the environment (`SPECTRAL_EDGE_WINDOW` for `window`, and so on), then the file
 `spectral-edge.toml` in the working directory (`window = 10`), then the default.
 """
+DEPLOYMENTS_INTRODUCTION = """\
+# Written from pipelines/deployments.py by `make reference`; edit that. `spectral-edge deploy` registers the same
+# without this file; it makes the work pool and the concurrency limits too, which `prefect deploy --all` does not.
+"""
 ABOUT = {
     "runs": "One row for each audited run: what it is, how the audit went, and what came out.",
     "inner_products": "The band (theory 2): inner products of updates, from which a later analysis with another window "
     "is made without reading a checkpoint again.",
     "gaps": "One row for each window and parameter group: the spectrum, its gap, how it moves, and the regime.",
     "transitions": "One row for each change that passed its test.",
+    audit_log.TABLE: "One row for each time that something was written to a run or taken back, and for each alert "
+    "([observability.md](observability.md)). Rows are only ever added; `query` and `compact` know the table, `export` "
+    "and `import` do not. A store that an earlier version wrote gets it with the next audit.",
     "scorecard": "One row for each prediction of the thesis and run: whether it holds there, and what decided "
     "([scorecard.md](scorecard.md)). A store that an earlier version wrote gets it with the next audit.",
 }
@@ -65,7 +75,7 @@ def tables_page() -> str:
         "# The tables\n",
         TABLES_INTRODUCTION.format(version=SCHEMA_VERSION),
     ]
-    for name, schema in SCHEMAS.items():
+    for name, schema in {**SCHEMAS, audit_log.TABLE: audit_log.SCHEMA}.items():
         parts += [f"## {name}\n", f"{ABOUT[name]}\n", "| column | type | unit | meaning |", "|---|---|---|---|"]
         parts += [*(_column_row(field) for field in schema), ""]
     return "\n".join(parts)
@@ -91,7 +101,8 @@ def cli_page() -> str:
 
 
 def _setting_row(name: str, field: FieldInfo) -> str:
-    default = "none" if field.default is None else str(field.default)
+    value = field.get_default(call_default_factory=True)
+    default = "none" if value is None else str(value)
     return f"| `{name}` | {_cell(default)} | {_cell(field.description or '')} |"
 
 
@@ -113,10 +124,20 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
+def deployments_file() -> str:
+    """deploy/prefect.yaml: the deployments that `spectral-edge deploy` registers, for `prefect deploy --all`."""
+    return DEPLOYMENTS_INTRODUCTION + str(yaml.safe_dump(prefect_yaml(), sort_keys=False, width=120))
+
+
 def main() -> int:
     """Write the pages, or with `--check` name those that are out of date."""
     stale = []
-    for path, text in {DOCS / "tables.md": tables_page(), DOCS / "cli.md": cli_page()}.items():
+    pages = {
+        DOCS / "tables.md": tables_page(),
+        DOCS / "cli.md": cli_page(),
+        DOCS.parent / "deploy" / "prefect.yaml": deployments_file(),
+    }
+    for path, text in pages.items():
         if path.exists() and path.read_text() == text:
             continue
         stale.append(path)

@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.replication.table import Row, Table
 from spectral_edge.band import Matrix
-from spectral_edge.transitions import window_series
+from spectral_edge.window_series import window_series
 
 OVERLAP: Final = 2.0
 """1 + 2 x 1/2: half of each window's updates are in the next one that is taken."""
@@ -28,7 +28,7 @@ def breaks(gram: Matrix, window: int) -> list[int]:
     """Updates at which the log gap ratio's mean changes, by optimal partitioning; Gram matrix of all updates."""
     if len(gram) < 2 * window:
         return []
-    series = window_series(gram[None], window)[0][0][:: window // 2]
+    series = window_series(gram, window)[0][:: window // 2]
     return [window // 2 * at + window // 2 for at in partition(series, _noise(series), OVERLAP)]
 
 

@@ -12,6 +12,7 @@ from benchmarks.negatives.runs import Negative, of_part, statistic
 from benchmarks.replication.table import Row, Table
 from spectral_edge.calibration import Rate, calibrate, fewest_controls, rate_at
 from spectral_edge.settings import Settings
+from spectral_edge.transitions import EXCESS
 
 TARGET: Final = 0.05
 
@@ -41,7 +42,7 @@ def sets(runs: Sequence[Negative]) -> Iterator[tuple[str, str, list[Negative]]]:
 def stated_table(
     runs: Sequence[Negative], left_out: Sequence[tuple[str, str]], settings: Settings, work: Path
 ) -> Table:
-    """Share of test runs that are given a change at the stated 5 %, and where."""
+    """Share of test runs that are given a change at the stated 5 %, and without the factor EXCESS, and where."""
     rows: list[Row] = []
     for name, process, members in sets(runs):
         found = [statistic(run, settings, work) for run in members]
@@ -55,6 +56,7 @@ def stated_table(
                 "left out": sum(part == "test" and kind in kinds for kind, part in left_out),
                 "eligible at": float(np.median([run.eligible for run in members])),
                 "norm, last/first third": float(np.median([run.norm_ratio for run in members])),
+                "without the factor": told(rate_at([one.q_value for one in found], EXCESS * TARGET + 1e-12)),
                 "changed": told(Rate(len(alarmed), len(found))),
                 "shuffled": told(rate_at(q_values([run.shuffled() for run in members], settings, work), TARGET)),
                 "onsets, updates from eligible": _quartiles(onsets),
@@ -87,7 +89,7 @@ def calibrated_table(runs: Sequence[Negative], settings: Settings, work: Path) -
         f"Table 2: the same test runs after calibration to {TARGET:.0%}",
         "-",
         rows,
-        "own kind: 20 other seeds of it (ALL: of all that are meant); never: no setting, as the rank reaches q = 0.001",
+        "own kind: 20 other seeds of it (ALL: of all that are meant); never: no setting, as the rank reaches q = 0.005",
     )
 
 
@@ -102,7 +104,7 @@ def _calibrated(label: str, scores: Sequence[float], controls: Sequence[float]) 
 
 def threshold_table(by_set: dict[str, list[float]]) -> Table:
     """How many runs of each set are given a change, by the threshold on q."""
-    levels = (0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
+    levels = (0.2, 0.155, 0.1, 0.05, 0.02, 0.01, 0.005)
     rows = [
         {"runs": name, "n": len(scores)} | {f"q <= {level:g}": rate_at(scores, level + 1e-12).hits for level in levels}
         for name, scores in by_set.items()

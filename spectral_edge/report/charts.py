@@ -47,7 +47,7 @@ def run_chart_png(tables: RunTables) -> bytes:
         spec = filled(chart_spec(LIGHT), drawn)
         lines.append(_READING)
     spec["title"] = _title(_on_one_line(tables.key.run_name), lines)
-    return vl_convert.vegalite_to_png(spec, vl_version=VEGA_LITE, scale=1.5, allowed_base_urls=[])
+    return vl_convert.vegalite_to_png(_printable(spec), vl_version=VEGA_LITE, scale=1.5, allowed_base_urls=[])
 
 
 def _title(name: str, lines: list[str]) -> dict[str, Any]:
@@ -139,6 +139,15 @@ def _config(palette: Palette) -> Mapping[str, Any]:
             "rowPadding": 2,
         },
     }
+
+
+def _printable(value: Any) -> Any:
+    """`value` with no control character in any text: vl-convert aborts the process where a name holds one."""
+    if isinstance(value, str):
+        return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in value)
+    if isinstance(value, dict):
+        return {_printable(name): _printable(entry) for name, entry in value.items()}
+    return [_printable(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def _on_one_line(name: str) -> str:

@@ -18,7 +18,7 @@ ROUNDING: Final = 1e-6
 
 
 def stability_order(run: Evidence) -> Finding:
-    """Median of stability_1 over that of stability_2, which the definition can make equal but never turn around."""
+    """Median of stability_1 over that of stability_2: lower bounds of what :func:`overlap_order` compares."""
     return _order(run, "stability")
 
 
@@ -40,7 +40,7 @@ def _order(run: Evidence, name: str) -> Finding:
     reason = f"median {name}_1 = {first:.3g}, {name}_2 = {second:.3g}"
     if name == "stability":
         published = PUBLISHED_STABILITY
-        reason += f" (published on GPT-2: {published[0]}, {published[1]})"
+        reason += f" (published on GPT-2, by another definition: {published[0]}, {published[1]})"
     return decided(first > second, reason, value=first, threshold=second, n=len(both), group=TOTAL, numbers=numbers)
 
 

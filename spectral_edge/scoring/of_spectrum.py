@@ -78,7 +78,7 @@ def three_phases(run: Evidence, group: str) -> Finding:
         return lacking("windows without a common update", reason, group=group)
     size = -(-len(apart) // _MOST_APART)
     series = apart[len(apart) % size :].reshape(-1, size).mean(axis=1)
-    scan = permutation_scan(lambda orders: series[orders], _heights, len(series), 1)
+    scan = permutation_scan(lambda orders: series[orders], _heights, len(series), 1, LEVEL)
     p_value, height = float(scan.p_values[0]), float(scan.values.max())
     holds = p_value <= LEVEL and height > 0
     reason = (

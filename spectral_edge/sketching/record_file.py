@@ -133,7 +133,7 @@ class RecordFile:
                     raise CheckpointFormatError(
                         f"the record of step {record.step} is damaged.",
                         file=str(self.path),
-                        next_step="restore the file from a copy, or record the run anew.",
+                        next_step="restore the file from a copy and audit it with --force, or record the run anew.",
                     )
                 yield np.frombuffer(payload, _NUMBER, self.header.numbers, _POINT.size).astype(np.float64)
 

@@ -14,6 +14,9 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import nn
+
+from spectral_edge.recorder import Recorder
 
 SHAPES: Mapping[str, tuple[int, ...]] = {
     "embedding.weight": (10, 8),
@@ -109,6 +112,18 @@ def write_torch(folder: Path, weights: list[dict[str, torch.Tensor]]) -> list[Pa
     return paths
 
 
+def write_recorded(path: Path, records: int, seed: int = 0) -> Path:
+    """A file of sketches, as a Recorder writes it during a training, 100 steps apart."""
+    torch.manual_seed(seed)
+    model = nn.Linear(40, 30)
+    with Recorder(path, model, every=100, size=200) as recorder:
+        for index in range(records):
+            with torch.no_grad():
+                model.weight += 0.1 * torch.randn_like(model.weight)
+            recorder.step(100 * index, learning_rate=1e-3)
+    return path
+
+
 class _Code:
     """Pickled, asks whoever loads it to create a file."""
 
@@ -138,6 +153,9 @@ def write_bad_runs(root: Path) -> dict[str, str]:
     write_safetensors(root / "embedding_grows", later)
     for path in write_safetensors(root / "without_steps", random_walk(6)):
         path.rename(path.with_name("abcdef"[int(path.stem[5:]) // 100] + ".safetensors"))
+    damaged = write_recorded(root / "damaged_recording.sketch", 6)
+    content = damaged.read_bytes()
+    damaged.write_bytes(content[: len(content) // 2] + b"spoilt" + content[len(content) // 2 + 6 :])
     code = write_torch(root / "pickled_code", random_walk(6))
     code[5].write_bytes(pickle.dumps({"weight": torch.zeros(3), "code": _Code(root / SECRET_FILE)}))
     return {
@@ -149,6 +167,7 @@ def write_bad_runs(root: Path) -> dict[str, str]:
         "changing_shapes": "step_100.safetensors",
         "embedding_grows": "step_800.safetensors",
         "without_steps": ".safetensors",
+        "damaged_recording": damaged.name,
         "pickled_code": code[5].name,
     }
 

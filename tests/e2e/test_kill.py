@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
-from command_line import CommandLine, random_walk, write_safetensors
+from command_line import CommandLine, random_walk, write_recorded, write_safetensors
 
 from spectral_edge.store import Store
 
@@ -37,8 +37,8 @@ def written(runs: Path) -> Mapping[str, bytes]:
     """What the audit wrote beside the runs, file by file; of pages only that they are there: they tell the time."""
     return {
         str(path.relative_to(runs)): b"" if path.suffix == ".html" else path.read_bytes()
-        for path in runs.glob("*/spectral_edge/**/*")
-        if path.is_file()
+        for path in runs.rglob("*")
+        if path.is_file() and path.parent.name.endswith("spectral_edge")
     }
 
 
@@ -84,8 +84,9 @@ def own_home(prefect_home: Path, prefect_api: str, tmp_path: Path) -> Path:
 
 def test_killed_audits_leave_what_one_undisturbed_audit_leaves(tmp_path: Path, own_home: Path) -> None:
     runs = tmp_path / "runs"
-    for number in range(RUNS):
+    for number in range(RUNS - 1):
         write_safetensors(runs / f"run_{number}", random_walk(CHECKPOINTS, seed=number))
+    write_recorded(runs / f"run_{RUNS - 1}.sketch", CHECKPOINTS)
     command = CommandLine(tmp_path, {"PREFECT_HOME": str(own_home)})
 
     def arguments(store: str) -> tuple[str, ...]:
@@ -104,7 +105,7 @@ def test_killed_audits_leave_what_one_undisturbed_audit_leaves(tmp_path: Path, o
     }
     expected = written(runs)
     assert len(expected) >= 3 * RUNS
-    for folder in runs.glob("*/spectral_edge"):
+    for folder in [*runs.glob("*/spectral_edge"), *runs.glob("*.spectral_edge")]:
         shutil.rmtree(folder)
 
     for _ in range(KILLS):

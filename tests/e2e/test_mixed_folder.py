@@ -14,11 +14,12 @@ from command_line import (
     random_walk,
     tree,
     write_bad_runs,
+    write_recorded,
     write_safetensors,
     write_torch,
 )
 
-GOOD = {"good_safetensors", "good_torch"}
+GOOD = {"good_safetensors", "good_torch", "good_recorded"}
 IN_PART = {"embedding_grows"}
 """Bad runs whose other groups, and whose checkpoints before the change, are audited all the same."""
 
@@ -42,6 +43,7 @@ def story(tmp_path_factory: pytest.TempPathFactory, with_server: Callable[[Path]
     runs = folder / "runs"
     write_safetensors(runs / "good_safetensors", random_walk(12, seed=1))
     write_torch(runs / "good_torch", random_walk(12, seed=2))
+    write_recorded(runs / "good_recorded.sketch", 12)
     named = write_bad_runs(runs)
     command = with_server(folder)
     before = tree(folder)
@@ -99,7 +101,7 @@ def test_failures_are_in_the_store(story: Story) -> None:
 def test_the_second_audit_does_nothing_and_says_so_in_one_line(story: Story) -> None:
     assert story.files_after_second
     assert story.second.code == 1
-    assert story.second.out == "11 runs, nothing new, 9 still failing: 0 bytes fetched, 0 writes.\n"
+    assert story.second.out == "13 runs, nothing new, 10 still failing: 0 bytes fetched, 0 writes.\n"
     assert len(story.second.errors) == len(story.named)
 
 

@@ -98,6 +98,15 @@ def test_of_hidden_files_only_a_checkpoint_s_metadata_is_listed(tmp_path: Path) 
     assert run_files(tmp_path) == ("step_1/.metadata", "step_1/__0_0.distcp")
 
 
+def test_each_recording_is_a_run_beside_the_folders(tmp_path: Path) -> None:
+    put(tmp_path, "a.sketch", "b/step_1.pt", "b/c.sketch", "b/checkpoints/d.sketch", "e/best.pt", "e/f/g.sketch")
+    put(tmp_path, "a.sketch.spectral_edge/gaps.parquet", "h.sketch/step_1.pt")
+    expected = ["a.sketch", "b", "b/c.sketch", "b/checkpoints/d.sketch", "e", "e/f/g.sketch", "h.sketch"]
+    assert sorted(names(tmp_path)) == expected
+    assert len(run_places(tmp_path)) == len(expected)
+    assert run_places(tmp_path / "a.sketch") == [(tmp_path / "a.sketch").resolve()]
+
+
 def test_links_that_lead_back_are_followed_once(tmp_path: Path) -> None:
     put(tmp_path, "a/step_1.pt")
     (tmp_path / "loop").symlink_to(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from spectral_edge.store import Store
 from spectral_edge.tables import RunTables
 
 SHARED, LAGS = 40, 6
+_numbers = itertools.count(1)
 PARENT = weights(SHARED + 5)
 FORK = np.concatenate([PARENT[:SHARED], PARENT[SHARED - 1] + weights(8, seed=1)])
 OTHER = np.concatenate([PARENT[:10], PARENT[10:20] + 0.001, PARENT[20:SHARED]])
@@ -66,13 +68,14 @@ class Runs:
 @dataclass
 class WandbRuns(Runs):
     double: Double
+    project: str
 
     def put(self, name: str, rows: Sequence[np.ndarray], first_step: int = 0) -> None:
-        self.double.put_run("team", "forks", name, summary={"loss": 0.5}, display_name=name)
+        self.double.put_run("team", self.project, name, summary={"loss": 0.5}, display_name=name)
         for index, row in enumerate(rows):
             files = {"model.safetensors": content(row)}
             self.double.put_artifact(
-                "team", "forks", name, f"model-{name}", files, metadata={"step": first_step + 10 * index}
+                "team", self.project, name, f"model-{name}", files, metadata={"step": first_step + 10 * index}
             )
 
 
@@ -92,23 +95,39 @@ class MlflowRuns(Runs):
         self.client.log_batch(run_id, metrics=[Metric("loss", 0.5, 0, 10)])
 
 
-@pytest.fixture(params=["wandb", "mlflow"])
-def runs(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
-    if request.param == "wandb":
-        with Double() as double:
-            for name, value in wandb_environment(tmp_path / "home", double).items():
-                monkeypatch.setenv(name, value)
-            yield WandbRuns("wandb:team/forks", {}, double)
-            assert not double.problems
-        return
-    for name, value in S3_CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
+@pytest.fixture(scope="module")
+def environment() -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in S3_CREDENTIALS.items():
+            patch.setenv(name, value)
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def double(environment: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Double]:
+    with Double() as served:
+        for name, value in wandb_environment(tmp_path_factory.mktemp("home"), served).items():
+            environment.setenv(name, value)
+        yield served
+        assert not served.problems
+
+
+@pytest.fixture(scope="module")
+def mlflow_on_s3(environment: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
     with s3("artifacts") as address:
-        monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", address)
-        uri = f"sqlite:///{tmp_path}/mlflow.db"
-        client = MlflowClient(uri)
-        experiment = client.create_experiment("forks", "s3://artifacts/forks")
-        yield MlflowRuns("mlflow:forks", {"tracking_uri": uri}, client, experiment, tmp_path / "logged")
+        environment.setenv("MLFLOW_S3_ENDPOINT_URL", address)
+        yield MlflowClient(f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db")
+
+
+@pytest.fixture(params=["wandb", "mlflow"])
+def runs(request: pytest.FixtureRequest, tmp_path: Path) -> Runs:
+    project = f"forks-{next(_numbers)}"
+    if request.param == "wandb":
+        return WandbRuns(f"wandb:team/{project}", {}, request.getfixturevalue("double"), project)
+    client: MlflowClient = request.getfixturevalue("mlflow_on_s3")
+    experiment = client.create_experiment(project, f"s3://artifacts/{project}")
+    settings = {"tracking_uri": client.tracking_uri}
+    return MlflowRuns(f"mlflow:{project}", settings, client, experiment, tmp_path / "logged")
 
 
 def test_a_fork_is_read_from_where_it_leaves(runs: Runs) -> None:

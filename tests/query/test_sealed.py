@@ -10,7 +10,7 @@ import pytest
 from pyarrow import parquet
 
 from spectral_edge.errors import UsageError
-from spectral_edge.query import query
+from spectral_edge.query import Limits, query
 from spectral_edge.store import Store
 
 LEAKS = [
@@ -32,6 +32,15 @@ LEAKS = [
     "SELECT (SELECT content FROM read_text('secret.csv'))",
     "WITH t AS (FROM read_text('secret.csv')) FROM t",
     "SELECT * FROM read_text('/etc/hostname')",
+    "SELECT * FROM read_text(':memory:')",
+    "SELECT * FROM read_text(':memory:.wal')",
+    "SELECT * FROM read_json_auto('secret.json')",
+    "SELECT * FROM read_ndjson_objects('secret.json')",
+    "SELECT * FROM parquet_schema('secret.parquet')",
+    "SELECT * FROM parquet_kv_metadata('secret.parquet')",
+    "SELECT * FROM parquet_file_metadata('secret.parquet')",
+    "SELECT * FROM parquet_bloom_probe('secret.parquet', 'word', 'x')",
+    "SELECT * FROM json_execute_serialized_sql(json_serialize_sql('SELECT * FROM read_text(''secret.csv'')'))",
 ]
 READS = [
     *LEAKS,
@@ -84,6 +93,11 @@ SETTINGS = [
     "EXPLAIN ANALYZE SELECT 1",
     "PIVOT gaps ON regime USING count(*)",
     "SELECT 1; COPY (SELECT 1) TO 'stolen.csv'",
+    "SELECT * FROM enable_logging(storage = 'file', storage_path = 'stolen')",
+    "SELECT * FROM enable_profiling(save_location = 'stolen.json')",
+    "SELECT * FROM query('COPY (SELECT 1) TO ''stolen.csv''')",
+    "SELECT * FROM import_database('folder')",
+    "SELECT * FROM copy_database('memory', 'stolen')",
 ]
 
 
@@ -98,6 +112,8 @@ def secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "secret.csv").write_text("word\nswordfish\n")
+    for name in (":memory:", ":memory:.wal"):  # DuckDB 2.0 may take them for files of its own
+        (tmp_path / name).write_text("swordfish")
     (tmp_path / "secret.json").write_text('{"word": "swordfish"}')
     parquet.write_table(pa.table({"word": ["swordfish"]}), tmp_path / "secret.parquet")
     return tmp_path
@@ -132,3 +148,26 @@ def test_a_query_too_large_for_memory_leaves_no_files(
     monkeypatch.chdir(tmp_path)
     assert query(store, "SELECT current_setting('temp_directory') AS t").to_pylist() == [{"t": ""}]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_path_and_no_variable_of_this_machine_is_told(store: Store, secrets: Path) -> None:
+    told = query(store, "SELECT name, value FROM duckdb_settings()").to_pylist()
+    assert not [row for row in told if str(secrets) in str(row["value"])]
+    assert {row["value"] for row in told if row["name"] == "lock_configuration"} == {"true"}
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        ("SELECT count(*) FROM range(100000000000)", "longer than 0.3 s"),
+        ("SELECT * FROM range(100000000000)", "larger than 100,000 bytes"),
+    ],
+)
+def test_a_query_ends_at_its_limits(store: Store, sql: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        query(store, sql, Limits(seconds=0.3, answer_bytes=100_000))
+
+
+def test_a_query_ends_at_its_memory(store: Store) -> None:
+    with pytest.raises(UsageError, match="Out of Memory"):
+        query(store, "SELECT list(range) FROM range(100000000)", Limits(memory="100MB"))

@@ -11,16 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.negatives.agreement import SHORTEST, partition
-from benchmarks.negatives.arrangements import fewest_blocks, smallest_p
 from benchmarks.negatives.kinds import SEGMENT
 from benchmarks.negatives.lead import order_of
 from benchmarks.negatives.runs import eligible
 from benchmarks.synthetic_updates import NULLS, band_of_gram, planted
+from spectral_edge.arrangements import fewest_blocks, smallest_p
 from spectral_edge.calibration import SMALLEST_Q, calibrate, fewest_controls, rate_at, strongest
 from spectral_edge.errors import UsageError
 from spectral_edge.permutation import contrasts
 from spectral_edge.settings import Settings
-from spectral_edge.transitions import KINDS, fewest_updates, find_changes
+from spectral_edge.transitions import EXCESS, KINDS, fewest_updates, find_changes
 
 SETTINGS = Settings()
 Q_VALUES = st.floats(SMALLEST_Q, 1.0)
@@ -28,7 +28,7 @@ Q_VALUES = st.floats(SMALLEST_Q, 1.0)
 
 @pytest.mark.parametrize("strength", [0.0, 1.0])
 def test_a_change_is_reported_where_the_setting_reaches_the_smallest_q(strength: float) -> None:
-    bands = {"total": band_of_gram(planted(40, 20, strength, np.random.default_rng(3)), SETTINGS.lags)}
+    bands = {"total": band_of_gram(planted(50, 25, strength, np.random.default_rng(3)), SETTINGS.lags)}
     found = strongest(bands, SETTINGS)
     assert found.tests == len(KINDS)
     for setting in (found.q_value, found.q_value * 0.99):
@@ -60,7 +60,7 @@ def test_the_setting_lies_just_below_the_score_of_its_rank(q_values: list[float]
 def test_values_at_powers_of_ten() -> None:
     assert calibrate([1.0] * 19).setting == 0.999
     assert calibrate([0.1] * 19).setting == 0.0999
-    assert calibrate([0.004] * 19).setting == 0.00399
+    assert calibrate([0.008] * 19).setting == 0.00799
     assert calibrate([SMALLEST_Q] * 19).setting is None
 
 
@@ -119,12 +119,15 @@ def test_the_smallest_p_value_by_enumeration(blocks: int, length: int, sides: in
     assert np.mean(shares) == pytest.approx(smallest_p(blocks, length, sides=sides))
 
 
-def test_eight_blocks_are_what_the_formula_asks_for() -> None:
-    """One group, one stretch: from how many blocks on every kind of change can have q <= 0.05 by itself."""
-    needed = {window: fewest_blocks(len(KINDS), window // 2, sides=2) for window in (3, 4, 6, 8, 10, 12, 20, 40)}
-    assert needed == {3: 10, 4: 9, 6: 8, 8: 8, 10: 8, 12: 7, 20: 7, 40: 6}
-    assert fewest_updates(10) == 8 * 5
-    assert fewest_blocks(13 * len(KINDS), 5) is None  # 999 permutations are too few for so many tests
+@pytest.mark.parametrize("window", [3, 4, 5, 6, 8, 10, 12, 20, 40])
+def test_the_fewest_updates_let_every_kind_be_reported_by_itself(window: int) -> None:
+    """One group, one stretch: with one block less, the clearest change of some kind could not have q <= 5 %."""
+    block, rate = window // 2, 0.05 / EXCESS
+    blocks = fewest_updates(window) // block
+    assert fewest_updates(window) == blocks * block
+    assert len(KINDS) * smallest_p(blocks, block, sides=2) <= rate < len(KINDS) * smallest_p(blocks - 1, block, sides=2)
+    assert fewest_blocks(rate / len(KINDS), block, sides=2) == blocks
+    assert blocks == {3: 12, 4: 11, 5: 11, 6: 10, 8: 10, 10: 9, 12: 9, 20: 9, 40: 8}[window]
 
 
 def test_a_segment_without_an_event_is_the_first_in_which_the_metrics_stand_still() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
-from audits import assert_same, audit, key_of
+from audits import assert_same, audit, key_of, raw
 from children import PROCESSES, aws_environment, finish, hold_lock, start, write_runs
 
 from spectral_edge import delta
@@ -32,6 +34,35 @@ def test_four_processes_write_different_runs(root: str) -> None:
     for run in (run for share in shares for run in share):
         assert_same(store.read_run(key_of(run)), audit(key_of(run)))
     assert store.sweep() == 0
+
+
+def test_writers_beside_compaction_and_beside_one_that_is_killed(root: str) -> None:
+    Store.open(root)
+    together = PROCESSES.Barrier(6)
+    shares = [[f"{writer}-{number}" for number in range(3)] for writer in range(4)]
+    children = [start(write_runs, root, "s1", share, environment(), together) for share in shares]
+    killed = start(write_runs, root, "s1", [f"killed-{number}" for number in range(50)], environment(), together)
+    compacting = start(compact_often, root, environment(), together)
+    store = Store.open(root, create=False)
+    while not any(key[2].startswith("killed") for key in store.audits()):
+        time.sleep(0.05)
+    killed.kill()
+    assert finish(killed) == -9
+    assert [finish(child) for child in children] == [0, 0, 0, 0]
+    assert finish(compacting) == 0
+    written = {key[2] for key in store.audits()}
+    assert written >= {run for share in shares for run in share}
+    for run in written:
+        assert_same(store.read_run(key_of(run)), audit(key_of(run)))
+    store.sweep()
+    assert len(raw(store)["gaps"]) == 12 * len(written)
+
+
+def compact_often(uri: str, environment: dict[str, str], together: Barrier) -> None:
+    os.environ.update(environment)
+    together.wait(60)
+    for _ in range(4):
+        Store.open(uri).compact()
 
 
 def test_two_processes_audit_the_same_run_with_other_settings(root: str) -> None:
@@ -91,11 +122,11 @@ def test_readers_never_see_half_an_audit_while_it_is_replaced(tmp_path: Path) ->
     while writer.is_alive() and reads < 200:
         try:
             found = store.read_run(key_of("a"))
+            counts = {name: rows.count_rows() for name, rows in store.datasets().items()}
         except StoreLockedError:  # replaced faster than it could be read: that is told, and nothing is read
             continue
         assert found is not None
         assert_same(found, audit(key_of("a"), settings_hash=found.summary["settings_hash"]))
-        counts = {name: rows.count_rows() for name, rows in store.datasets().items()}
         assert counts == {"runs": 1, "inner_products": 24, "gaps": 12, "transitions": 2, "scorecard": 2}
         reads += 1
     assert finish(writer) == 0

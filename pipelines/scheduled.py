@@ -1,0 +1,205 @@
+"""The flows that schedules run: audits of sources, and the compaction of the store.
+
+Their parameters are what Prefect's page shows as a form, so each has bounds and a description. What belongs to the
+machine stays with it: the store, the room for downloads, addresses and credentials come from `spectral-edge.toml` and
+the environment of the worker, and are never parameters.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Optional
+
+from prefect import State, flow, get_run_logger
+from prefect.artifacts import create_table_artifact
+from prefect.concurrency.sync import concurrency
+from prefect.states import Failed
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from integrations.folder_tracker import FolderTracker
+from integrations.selection import STATES
+from pipelines.audit import run_audit
+from pipelines.settings import AuditSettings, load_settings
+from pipelines.sources import located
+from pipelines.wording import plain_text
+from spectral_edge.errors import NotFoundError, SpectralEdgeError, UsageError
+from spectral_edge.store import Store
+
+SUMMARY_KEY: Final = "spectral-edge-summary"
+COMPACTION_KEY: Final = "spectral-edge-compaction"
+TIED: Final = "SPECTRAL_EDGE_TIED_TO_PARENT"
+"""Set for flow runs that must not outlive the process that started them: those of `spectral-edge serve`."""
+
+OF_THE_MACHINE: Final = frozenset(
+    {"store", "device", "max_disk", "spool", "tracking_uri", "sources", "trackers", "schedules"}
+)
+"""Settings that whoever may start a flow run may not change: places, addresses, credentials."""
+
+Source = Annotated[
+    str,
+    Field(
+        max_length=1000,
+        pattern=r"^[A-Za-z0-9_-]+:\S",
+        description="mlflow:EXPERIMENT, wandb:ENTITY/PROJECT, wandb-offline:PATH or dir:PATH",
+    ),
+]
+Runs = Literal["all", "running and new"]
+Age = Annotated[str, Field(pattern=r"^\d{1,4}[mhdw]$", description="an age such as 90m, 3h or 2d")]
+
+_LOOK_SECONDS: Final = 1.0
+_LEASE_SECONDS: Final = 60.0
+"""For how long the place of a killed audit stays taken; the shortest that Prefect allows."""
+
+
+def _optional(name: str) -> tuple[Any, Any]:
+    field = AuditSettings.model_fields[name]
+    kept: Any = Field(None, description=field.description)
+    kept.metadata = list(field.metadata)  # the bounds
+    return Optional[field.annotation], kept  # noqa: UP045 - the type is a value here
+
+
+class _Changes(BaseModel):
+    """Settings of this audit; what is left out is the worker's own, by its environment and `spectral-edge.toml`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+if TYPE_CHECKING:
+    Changes = _Changes
+else:
+    _offered = [name for name in AuditSettings.model_fields if name not in OF_THE_MACHINE]
+    Changes = create_model("Changes", __base__=_Changes, **{name: _optional(name) for name in _offered})
+
+
+@flow(name="spectral-edge-audit", persist_result=False)
+def audit_sources(
+    sources: tuple[Source, ...] = (),
+    runs: Runs = "all",
+    new_within: Age = "3h",
+    changes: Changes | None = None,
+) -> str | State[str]:
+    """Audit runs, and read only what is not in the store yet.
+
+    Ends Failed when a run or a source failed; what was done is in the artifact `spectral-edge-summary` either way.
+
+    Args:
+        sources: mlflow:EXPERIMENT, wandb:ENTITY/PROJECT, wandb-offline:PATH or dir:PATH. None given: the `sources` of
+            the worker's `spectral-edge.toml`.
+        runs: All runs, or those that are running and those that started or ended within `new_within`.
+        new_within: An age such as 90m, 3h or 2d.
+        changes: Settings of this audit, in place of the worker's own.
+
+    Raises:
+        UsageError: There are no sources, or settings contradict each other.
+    """
+    _die_with_parent()
+    settings = load_settings(**(changes.model_dump(exclude_none=True) if changes else {}))
+    wanted = sources or settings.sources
+    if not wanted:
+        raise UsageError(
+            "no sources to audit.",
+            next_step='give the parameter `sources`, or write `sources = ["mlflow:my-experiment"]` into '
+            "spectral-edge.toml in the worker's folder.",
+        )
+    if runs == "running and new" and (settings.state or settings.since):
+        raise UsageError(
+            "`state` and `since` say which runs are meant, and so does `runs`: running and new.",
+            next_step="leave `state` and `since` out, or set `runs` to all.",
+        )
+    rows = [_audited(source, look) for source in wanted for look in _looks(source, runs, new_within, settings)]
+    failed = sum(row["outcome"] == "failed" for row in rows)
+    line = f"{len(rows) - failed} of {len(rows)} audits went well"
+    create_table_artifact(table=rows, key=SUMMARY_KEY, description=line)
+    return Failed(message=f"{line}; the artifact {SUMMARY_KEY} tells what failed.", data=line) if failed else line
+
+
+@flow(name="spectral-edge-compact", persist_result=False)
+def compact_store() -> str:
+    """Merge the small files of the worker's store, and delete those that no reader has needed for a week.
+
+    Raises:
+        SpectralEdgeError: The store cannot be used.
+    """
+    _die_with_parent()
+    log = get_run_logger()
+    address = load_settings().store
+    try:
+        store = Store.open(address, create=False)
+    except NotFoundError:
+        log.info("%s: no store yet", plain_text(address))
+        return "no store yet"
+    before = _files(store)
+    store.compact()
+    after = _files(store)
+    rows = [{"table": name, "files before": before[name], "files after": after[name]} for name in before]
+    create_table_artifact(table=rows, key=COMPACTION_KEY, description=f"Files in {address}")
+    line = f"{sum(before.values())} files of rows became {sum(after.values())}"
+    log.info("%s: %s", plain_text(address), line)
+    return line
+
+
+def limit_name(source: str) -> str:
+    """The global concurrency limit that audits of `source` share with all audits of its tracker."""
+    return f"spectral-edge-{source.partition(':')[0]}"
+
+
+def _looks(source: str, runs: Runs, new_within: str, settings: AuditSettings) -> list[AuditSettings]:
+    """The settings of each look at `source`. A folder tells no state, but a run being trained is written to."""
+    if runs == "all":
+        return [settings]
+    new = settings.model_copy(update={"since": new_within})
+    if isinstance(located(source, settings)[0], FolderTracker):
+        return [new]
+    ended = tuple(state for state in STATES if state != "running")
+    return [settings.model_copy(update={"state": ("running",)}), new.model_copy(update={"state": ended})]
+
+
+def _audited(source: str, settings: AuditSettings) -> dict[str, str]:
+    """One row of the summary. An error of one source never stops the others."""
+    log = get_run_logger()
+    try:
+        # Should the server not answer for a while, the audit goes on: two audits at once are slow, not wrong.
+        with concurrency(
+            limit_name(source),
+            occupy=1,
+            lease_duration=_LEASE_SECONDS,
+            strict=False,
+            raise_on_lease_renewal_failure=False,
+        ):
+            summary = run_audit(source, settings)
+    except SpectralEdgeError as error:
+        log.error("%s: %s", plain_text(source), plain_text(str(error)))  # noqa: TRY400 - ours need no traceback
+        return _row(source, settings, "failed", str(error))
+    for run in summary.runs:
+        if run.is_failure:
+            log.error("%s", plain_text(run.line))
+    log.info("%s: %s", plain_text(source), plain_text(summary.line))
+    return _row(source, settings, "failed" if summary.has_failures else "audited", summary.line)
+
+
+def _row(source: str, settings: AuditSettings, outcome: str, says: str) -> dict[str, str]:
+    return {"source": source, "runs": ", ".join(settings.state) or "all", "outcome": outcome, "says": says}
+
+
+def _files(store: Store) -> dict[str, int]:
+    return {name: len(dataset.files) for name, dataset in store.datasets().items()}
+
+
+def _die_with_parent() -> None:
+    """End this process when the one that started it is gone, should it be tied to it.
+
+    After kill -9 of `spectral-edge serve` nobody else would end its flow runs, and the next one starts them again. The
+    store is safe to be left at any instruction.
+    """
+    if not os.environ.get(TIED):
+        return
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="die-with-parent", daemon=True).start()

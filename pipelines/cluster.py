@@ -62,7 +62,7 @@ class Cluster:
     @property
     def threads(self) -> int:
         """Parts that are read at once, as far as workers have come by now."""
-        return sum(self._client.nthreads().values())
+        return sum(self._threads_of_workers())
 
     def read(self, reading: Reading, costs: Costs, shown: RunProgress, *, is_local: bool) -> Trajectory:
         """Have workers read what `reading` says.
@@ -76,17 +76,21 @@ class Cluster:
         Raises:
             SpectralEdgeError: What a worker raised, or the cluster itself failed.
         """
-        parts = self._parts(reading, self._settings.shards or parts_of(reading, is_local=is_local))
-        futures = [self._client.submit(read_part, part, pure=False) for part in parts]
-        try:
-            done = self._results(futures, reading.run.key.run_name, costs, shown)
-        finally:
-            self._client.cancel(futures)  # those that another part's error has made useless
+        run_name = reading.run.key.run_name
+        if self._client.status == "closed":
+            raise self._lost(run_name, "its scheduler did not come back")
+        with self._errors(run_name):
+            parts = self._parts(reading, self._settings.shards or parts_of(reading, is_local=is_local))
+            futures = [self._client.submit(read_part, part, pure=False) for part in parts]
+            try:
+                done = self._results(futures, run_name, costs, shown)
+            finally:
+                self._client.cancel(futures)  # those that another part's error has made useless
         return add_up([part.trajectory for part in done], [ref.name for ref in reading.refs])
 
     def _parts(self, reading: Reading, count: int) -> list[Part]:
         # All that may be fetched on one disk at the same time.
-        sharing = _local_workers(self._address) or max(self._client.nthreads().values(), default=1)
+        sharing = _local_workers(self._address) or max(self._threads_of_workers(), default=1)
         bare = replace(
             reading,
             run=replace(reading.run, params={}, tags={}, listed=None),  # not needed, and may be large
@@ -95,24 +99,28 @@ class Cluster:
         )
         return [Part(self._origin, replace(bare, shard=Shard(index, count))) for index in range(count)]
 
+    def _threads_of_workers(self) -> list[int]:
+        try:
+            return list(self._client.nthreads().values())
+        except (OSError, AttributeError):  # the latter from a client that has given up
+            return []  # the scheduler was lost: what is sent to it next tells of it
+
     def _results(
         self, futures: Sequence[Future[PartRead]], run_name: str, costs: Costs, shown: RunProgress
     ) -> list[PartRead]:
         from distributed import as_completed  # noqa: PLC0415 - not everybody has Dask
 
-        with self._errors(run_name):
-            for future in as_completed(futures, loop=self._client.loop):
-                part: PartRead = future.result()
-                if part.pass_version != PASS_VERSION:
-                    raise TerminalError(
-                        f"a worker of the cluster sums by version {part.pass_version} of the pass, this is "
-                        f"{PASS_VERSION}.",
-                        run=run_name,
-                        next_step="install the same version of spectral-edge on all workers.",
-                    )
-                costs.add(part.costs)
-                shown.read(part.costs.bytes_read)
-            return [future.result() for future in futures]
+        for future in as_completed(futures, loop=self._client.loop):
+            part: PartRead = future.result()
+            if part.pass_version != PASS_VERSION:
+                raise TerminalError(
+                    f"a worker of the cluster sums by version {part.pass_version} of the pass, this is {PASS_VERSION}.",
+                    run=run_name,
+                    next_step="install the same version of spectral-edge on all workers.",
+                )
+            costs.add(part.costs)
+            shown.read(part.costs.bytes_read)
+        return [future.result() for future in futures]
 
     @contextmanager
     def _errors(self, run_name: str) -> Iterator[None]:
@@ -138,11 +146,14 @@ class Cluster:
                 next_step="install the same version of spectral-edge on all workers.",
             ) from None
         except _lost() as error:
-            raise TransientError(
-                f"the Dask cluster at {self._address} was lost: {type(error).__name__}.",
-                run=run_name,
-                next_step="see whether its scheduler is up, then run the same command again.",
-            ) from None
+            raise self._lost(run_name, type(error).__name__) from None
+
+    def _lost(self, run_name: str, how: str) -> TransientError:
+        return TransientError(
+            f"the Dask cluster at {self._address} was lost: {how}.",
+            run=run_name,
+            next_step="see whether its scheduler is up, then run the same command again.",
+        )
 
 
 _CURRENT: ContextVar[Cluster | None] = ContextVar("cluster", default=None)

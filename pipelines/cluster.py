@@ -216,7 +216,7 @@ def _runner(address: str) -> DaskTaskRunner:
         "n_workers": workers,
         "threads_per_worker": 1,
         "memory_limit": 0,  # the pass bounds its memory by itself; a share of this machine's may be less than libraries
-        "silence_logs": logging.ERROR,  # warnings of workers that come and go are no news for who waits for an audit
+        "silence_logs": logging.CRITICAL,  # what fails on a worker is told here, in our words
         "dashboard_address": "127.0.0.1:0",  # Dask's pages are for this machine alone
     }
     return DaskTaskRunner(cluster_class=LocalCluster, cluster_kwargs=kwargs)

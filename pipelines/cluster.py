@@ -62,50 +62,65 @@ class Cluster:
     @property
     def threads(self) -> int:
         """Parts that are read at once, as far as workers have come by now."""
-        return sum(self._client.nthreads().values())
+        return sum(self._threads_of_workers())
 
-    def read(self, reading: Reading, costs: Costs, shown: RunProgress) -> Trajectory:
+    def read(self, reading: Reading, costs: Costs, shown: RunProgress, *, is_local: bool) -> Trajectory:
         """Have workers read what `reading` says.
+
+        Args:
+            reading: All of a run, or of its last checkpoints.
+            costs: Grows with each part that has come.
+            shown: Likewise.
+            is_local: Whether workers find the checkpoints on a file system.
 
         Raises:
             SpectralEdgeError: What a worker raised, or the cluster itself failed.
         """
-        parts = self._parts(reading)
-        futures = [self._client.submit(read_part, part, pure=False) for part in parts]
-        try:
-            done = self._results(futures, reading.run.key.run_name, costs, shown)
-        finally:
-            self._client.cancel(futures)  # those that another part's error has made useless
+        run_name = reading.run.key.run_name
+        if self._client.status == "closed":
+            raise self._lost(run_name, "its scheduler did not come back")
+        with self._errors(run_name):
+            parts = self._parts(reading, self._settings.shards or parts_of(reading, is_local=is_local))
+            futures = [self._client.submit(read_part, part, pure=False) for part in parts]
+            try:
+                done = self._results(futures, run_name, costs, shown)
+            finally:
+                self._client.cancel(futures)  # those that another part's error has made useless
         return add_up([part.trajectory for part in done], [ref.name for ref in reading.refs])
 
-    def _parts(self, reading: Reading) -> list[Part]:
-        count = self._settings.shards or parts_of(reading)
+    def _parts(self, reading: Reading, count: int) -> list[Part]:
+        # All that may be fetched on one disk at the same time.
+        sharing = _local_workers(self._address) or max(self._threads_of_workers(), default=1)
         bare = replace(
             reading,
             run=replace(reading.run, params={}, tags={}, listed=None),  # not needed, and may be large
-            max_disk=self._settings.max_disk // (_local_workers(self._address) or 1),
+            max_disk=self._settings.max_disk // sharing,
             threads=1,  # a worker has as many tasks at once as it was given threads
         )
         return [Part(self._origin, replace(bare, shard=Shard(index, count))) for index in range(count)]
+
+    def _threads_of_workers(self) -> list[int]:
+        try:
+            return list(self._client.nthreads().values())
+        except (OSError, AttributeError):  # the latter from a client that has given up
+            return []  # the scheduler was lost: what is sent to it next tells of it
 
     def _results(
         self, futures: Sequence[Future[PartRead]], run_name: str, costs: Costs, shown: RunProgress
     ) -> list[PartRead]:
         from distributed import as_completed  # noqa: PLC0415 - not everybody has Dask
 
-        with self._errors(run_name):
-            for future in as_completed(futures, loop=self._client.loop):
-                part: PartRead = future.result()
-                if part.pass_version != PASS_VERSION:
-                    raise TerminalError(
-                        f"a worker of the cluster sums by version {part.pass_version} of the pass, this is "
-                        f"{PASS_VERSION}.",
-                        run=run_name,
-                        next_step="install the same version of spectral-edge on all workers.",
-                    )
-                costs.add(part.costs)
-                shown.read(part.costs.bytes_read)
-            return [future.result() for future in futures]
+        for future in as_completed(futures, loop=self._client.loop):
+            part: PartRead = future.result()
+            if part.pass_version != PASS_VERSION:
+                raise TerminalError(
+                    f"a worker of the cluster sums by version {part.pass_version} of the pass, this is {PASS_VERSION}.",
+                    run=run_name,
+                    next_step="install the same version of spectral-edge on all workers.",
+                )
+            costs.add(part.costs)
+            shown.read(part.costs.bytes_read)
+        return [future.result() for future in futures]
 
     @contextmanager
     def _errors(self, run_name: str) -> Iterator[None]:
@@ -131,11 +146,14 @@ class Cluster:
                 next_step="install the same version of spectral-edge on all workers.",
             ) from None
         except _lost() as error:
-            raise TransientError(
-                f"the Dask cluster at {self._address} was lost: {type(error).__name__}.",
-                run=run_name,
-                next_step="see whether its scheduler is up, then run the same command again.",
-            ) from None
+            raise self._lost(run_name, type(error).__name__) from None
+
+    def _lost(self, run_name: str, how: str) -> TransientError:
+        return TransientError(
+            f"the Dask cluster at {self._address} was lost: {how}.",
+            run=run_name,
+            next_step="see whether its scheduler is up, then run the same command again.",
+        )
 
 
 _CURRENT: ContextVar[Cluster | None] = ContextVar("cluster", default=None)
@@ -174,8 +192,10 @@ def runs_at_once(settings: AuditSettings) -> int:
     return max(settings.workers, min(MOST_AT_ONCE, 2 * cluster.threads))
 
 
-def parts_of(reading: Reading) -> int:
-    """In how many parts a run is read, where nobody has said."""
+def parts_of(reading: Reading, *, is_local: bool) -> int:
+    """In how many parts a run is read, where nobody has said: what is downloaded would be so by each part, in whole."""
+    if not is_local:
+        return 1
     largest = max(ref.size for ref in reading.refs)
     return max(1, min(MOST_PARTS, largest // PART_BYTES))
 
@@ -196,7 +216,7 @@ def _runner(address: str) -> DaskTaskRunner:
         "n_workers": workers,
         "threads_per_worker": 1,
         "memory_limit": 0,  # the pass bounds its memory by itself; a share of this machine's may be less than libraries
-        "silence_logs": logging.ERROR,  # warnings of workers that come and go are no news for who waits for an audit
+        "silence_logs": logging.CRITICAL,  # what fails on a worker is told here, in our words
         "dashboard_address": "127.0.0.1:0",  # Dask's pages are for this machine alone
     }
     return DaskTaskRunner(cluster_class=LocalCluster, cluster_kwargs=kwargs)

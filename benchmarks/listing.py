@@ -212,7 +212,14 @@ def nothing_new(uri: str, store: Store, scratch: Path) -> None:
         return len(runs)
 
     def audited() -> int:
-        command = [str(Path(sys.executable).with_name("spectral-edge")), "audit", "mlflow:team-*", "--window", "3", "--json"]
+        command = [
+            str(Path(sys.executable).with_name("spectral-edge")),
+            "audit",
+            "mlflow:team-*",
+            "--window",
+            "3",
+            "--json",
+        ]
         where = ["--store", store.location.root, "--tracking-uri", uri]
         told = json.loads(subprocess.run([*command, *where], check=True, capture_output=True, cwd=scratch).stdout)
         runs = told["sources"][0]["runs"]

@@ -12,7 +12,6 @@ from typing import Final
 
 from integrations.credentials import MlflowAccess, WandbAccess
 from integrations.folder_tracker import FolderTracker, require_told_by_folders
-from integrations.mlflow_tracker import MlflowTracker
 from integrations.place import SCHEMES, Place
 from integrations.selection import Criteria, Selection
 from integrations.tracker import Into, Tracker
@@ -82,6 +81,8 @@ def _folder(source: str, rest: str, wanted: _Wanted) -> _Located:
 
 
 def _mlflow(_source: str, rest: str, wanted: _Wanted) -> _Located:
+    from integrations.mlflow_tracker import MlflowTracker  # noqa: PLC0415 - takes seconds, and not every source needs it
+
     access = wanted.access if isinstance(wanted.access, MlflowAccess) else None
     tracker = MlflowTracker(wanted.tracking_uri, wanted.into or "run", access)
     named = _RUN_ID.fullmatch(rest)

@@ -6,13 +6,17 @@ flow ends Failed when a run failed, and its result is the :class:`AuditSummary` 
 
 from __future__ import annotations
 
+import logging
+import time
 import traceback
 from collections import deque
+from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import Any, Final, cast
 from uuid import UUID
 
-from prefect import State, Task, flow, task
+from prefect import State, Task, flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import TaskRun
@@ -23,18 +27,23 @@ from prefect.utilities.annotations import quote
 
 from integrations.scratch import sweep_scratch
 from integrations.tracker import TrackedRun
-from pipelines import progress, stopping
+from pipelines import cluster, progress, stopping
+from pipelines.alert_events import send
+from pipelines.alerts import alerts_of
 from pipelines.attempts import forget
 from pipelines.budget import current
 from pipelines.decisions import Scope, identity
 from pipelines.flow_end import record_end
 from pipelines.looking import Looks, by_debt, settled, waits_since
 from pipelines.one_run import Job, audit_one
+from pipelines.recording import record_audit
 from pipelines.results import AuditSummary, RunResult
 from pipelines.settings import AuditSettings
 from pipelines.sources import located
 from pipelines.spool import sweep
+from pipelines.wording import plain_text
 from spectral_edge import interruption
+from spectral_edge.audit_log import AuditLog
 from spectral_edge.errors import SpectralEdgeError, StoppedError, TerminalError, TransientError
 from spectral_edge.store import Store
 from spectral_edge.tables import RunKey
@@ -64,6 +73,8 @@ def audit_run(job: Job, run: TrackedRun) -> RunResult | State[RunResult]:
         result = audit_one(job, run)
     except TerminalError as error:
         result = RunResult.failure(run.key, error)
+    level = logging.ERROR if result.is_failure else logging.INFO
+    get_run_logger().log(level, "%s [run id %s]", plain_text(result.line), plain_text(run.key.run_id))
     if result.is_failure:
         return Failed(message=result.error, data=result)
     return result
@@ -102,6 +113,7 @@ def _audited(source: str, settings: AuditSettings, results: dict[RunKey, RunResu
     sweep(settings.spool)
     sweep_scratch()
     job, runs = prepare(source, settings)
+    job = _with_alerts(job, runs)
     results |= {run.key: result for run in runs if (result := settled(job.scope, run))}
     for result in results.values():
         if result.known:
@@ -110,7 +122,10 @@ def _audited(source: str, settings: AuditSettings, results: dict[RunKey, RunResu
         if run.key in results and identity(run) in job.scope.deaths:
             forget(job.store, job.scope.deaths[identity(run)])  # another audit has survived it
     waiting = deque(by_debt(job.scope, (run for run in runs if run.key not in results)))
-    _work_off(job, waiting, results)
+    if waiting:
+        with cluster.using(source, settings):
+            _work_off(job, waiting, results)
+    AuditLog(job.store.location).tidy()
     return AuditSummary(
         source,
         tuple(results[run.key] for run in runs if run.key in results),
@@ -120,6 +135,15 @@ def _audited(source: str, settings: AuditSettings, results: dict[RunKey, RunResu
     )
 
 
+def _with_alerts(job: Job, runs: Sequence[TrackedRun]) -> Job:
+    """`job`, with people told of what earlier audits found, or retractions took back, and could not tell."""
+    alerts = alerts_of(job.store, send)
+    warning = alerts.catch_up(job.scope.tracker.kind, {run.key.project_key for run in runs})
+    if warning:
+        progress.current().warn(warning)
+    return replace(job, alerts=alerts)
+
+
 def _work_off(job: Job, waiting: deque[TrackedRun], results: dict[RunKey, RunResult]) -> None:
     """A task for each of `waiting`, in order, as long as the budget allows one more; those left stay in `waiting`.
 
@@ -127,7 +151,8 @@ def _work_off(job: Job, waiting: deque[TrackedRun], results: dict[RunKey, RunRes
     """
     settings, display = job.scope.settings, progress.current()
     budget, looks = current(settings), Looks(job.scope, job.store)
-    runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=settings.workers)
+    # Threads are made as they are needed.
+    runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=cluster.MOST_AT_ONCE)
     with runner, closing(looks):
         in_flight: dict[UUID, tuple[TrackedRun, PrefectFuture[Any]]] = {}
         while True:
@@ -153,7 +178,7 @@ def _work_off(job: Job, waiting: deque[TrackedRun], results: dict[RunKey, RunRes
 
 def _room(job: Job, run: TrackedRun) -> int:
     """How many runs may be in flight together with `run`."""
-    return 1 if job.scope.deaths_of(run) else job.scope.settings.workers
+    return 1 if job.scope.deaths_of(run) else cluster.runs_at_once(job.scope.settings)
 
 
 def _first_done(futures: list[PrefectFuture[Any]]) -> UUID:
@@ -175,7 +200,7 @@ def _show(summary: AuditSummary) -> None:
 def prepare(source: str, settings: AuditSettings) -> tuple[Job, list[TrackedRun]]:
     """The runs of `source`, and all that is needed to audit them."""
     settings = settings.of_source(source)
-    device = settings.torch_device()
+    device = settings.torch_device() if settings.dask is None else settings.device  # workers know what they have
     tracker, selection = located(source, settings)
     store = Store.open(settings.store)
     if store.location.is_local:
@@ -194,10 +219,15 @@ def run_audit(source: str, settings: AuditSettings) -> AuditSummary:
     Raises:
         SpectralEdgeError: As :func:`audit_project`.
     """
-    state = audit_project(source, settings, return_state=True)
-    outcome = state.result(raise_on_failure=False)
-    if isinstance(outcome, BaseException):
-        raise outcome
+    started = time.monotonic()
+    with progress.showing_in_flow(settings.log_format):
+        state = audit_project(source, settings, return_state=True)
+        outcome = state.result(raise_on_failure=False)
+        if isinstance(outcome, SpectralEdgeError | AuditSummary):
+            record_audit(source, settings, outcome, time.monotonic() - started)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        progress.current().source_ended(outcome)
     return cast("AuditSummary", outcome)
 
 
@@ -213,6 +243,7 @@ def _result(run: TrackedRun, state: State[Any]) -> RunResult:
         "failed",
         error=f"run {run.key.run_name}: {type(outcome).__name__}: {outcome}. "
         "This is a defect of spectral-edge: please report it with the traceback.",
+        error_class=type(outcome).__name__,
         traceback="".join(traceback.format_exception(outcome)),
         project=run.key.project,
     )

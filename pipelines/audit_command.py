@@ -41,7 +41,7 @@ def _audit_sources(sources: Sequence[str], settings: AuditSettings, *, as_json: 
     server = PrefectServer()
     server.start()
     _require_known(sources, settings)
-    with progress.showing() as display:
+    with progress.showing(settings.log_format) as display:
         from pipelines.audit import run_audit  # noqa: PLC0415 - Prefect takes its settings when it is imported
         from pipelines.sources_in_turn import in_order  # noqa: PLC0415 - while the server starts
 

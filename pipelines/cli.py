@@ -25,6 +25,7 @@ from pipelines.cli_options import (
     LearningRateMetricOption,
     LearningRateParamOption,
     Level,
+    LogFormat,
     MaxDiskOption,
     SeriesOption,
     SinceOption,
@@ -39,7 +40,7 @@ from pipelines.cli_options import (
 from pipelines.cli_schedules import add_commands
 from pipelines.named_trackers import places
 from pipelines.settings import load_settings, sources_of
-from pipelines.terminal import exit_code, print_error
+from pipelines.terminal import exit_code, print_error, use_log_format
 from spectral_edge.errors import SpectralEdgeError
 
 app = typer.Typer(
@@ -94,6 +95,13 @@ def audit(  # noqa: PLR0913, PLR0917 - one parameter a flag; typer fills them by
     tracking_uri: TrackingUriOption = None,
     max_disk: MaxDiskOption = None,
     workers: Annotated[int | None, typer.Option(help="Runs audited at once. Default: 1.")] = None,
+    dask: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Dask scheduler (tcp://host:8786) whose workers read, or local:N."),
+    ] = None,
+    shards: Annotated[
+        int | None, typer.Option(help="Parts that workers read a run in. Default: by the size of its checkpoints.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Audit again what the store holds already.")] = False,
     recheck: Annotated[
         bool, typer.Option("--recheck", help="Look at every run, also where nothing seems new.")
@@ -101,6 +109,8 @@ def audit(  # noqa: PLR0913, PLR0917 - one parameter a flag; typer fills them by
     max_bytes: Annotated[str | None, typer.Option(help="Start no run after so much was read, such as 500GB.")] = None,
     max_minutes: Annotated[float | None, typer.Option(help="Start no run after so many minutes.")] = None,
     max_runs: Annotated[int | None, typer.Option(help="Audit no more runs than these.")] = None,
+    metrics_file: Annotated[Path | None, typer.Option(help="Write how it went to this file, for Prometheus.")] = None,
+    log_format: Annotated[LogFormat | None, typer.Option(help="Of what is told on stderr. Default: text.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done, and its cost.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -108,6 +118,7 @@ def audit(  # noqa: PLR0913, PLR0917 - one parameter a flag; typer fills them by
 
     What the store holds already is not read again: a second audit of the same runs fetches and writes nothing.
     """
+    use_log_format(log_format and log_format.value)
     settings = load_settings(
         filter=filter_,
         state=state,
@@ -128,12 +139,17 @@ def audit(  # noqa: PLR0913, PLR0917 - one parameter a flag; typer fills them by
         tracking_uri=tracking_uri,
         max_disk=max_disk,
         workers=workers,
+        dask=dask,
+        shards=shards,
         force=force or None,
         recheck=recheck or None,
         max_bytes=max_bytes,
         max_minutes=max_minutes,
         max_runs=max_runs,
+        metrics_file=metrics_file,
+        log_format=log_format and log_format.value,
     )
+    use_log_format(settings.log_format)
     from pipelines.audit_command import audit_sources, forecast_sources  # noqa: PLC0415 - see above
 
     work = forecast_sources if dry_run else audit_sources
@@ -202,10 +218,18 @@ def retract(  # noqa: PLR0913, PLR0917 - as above
     from pipelines.retract import Request  # noqa: PLC0415 - see above
     from pipelines.retract_command import retract_source  # noqa: PLC0415 - see above
 
-    where = None if keep_store else settings.store
     told = settings.of_source(source)
     named = places(settings.trackers)
-    request = Request(source, tuple(run or ()), where, store is not None, told.tracking_address, told.criteria(), named)
+    request = Request(
+        source,
+        tuple(run or ()),
+        settings.store,
+        store is not None,
+        keep_store,
+        told.tracking_address,
+        told.criteria(),
+        named,
+    )
     raise typer.Exit(retract_source(request, dry_run=dry_run, ask=not yes, as_json=as_json))
 
 

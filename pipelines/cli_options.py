@@ -31,6 +31,13 @@ class Direction(StrEnum):
     LOWER = "lower"
 
 
+class LogFormat(StrEnum):
+    """What is written on stderr."""
+
+    text = "text"
+    json = "json"
+
+
 class Into(StrEnum):
     """Where results are written back."""
 

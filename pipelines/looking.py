@@ -82,10 +82,11 @@ def by_debt(scope: Scope, runs: Iterable[TrackedRun]) -> list[TrackedRun]:
     At the very end come those that the process died of, perhaps: the oftener, the later.
     """
 
-    def order(run: TrackedRun) -> tuple[int, datetime, datetime, RunKey]:
+    def order(run: TrackedRun) -> tuple[int, datetime, datetime, str, str]:
         look = scope.looks.get(identity(run))
         failed = look.failed_at if look else None
-        return len(scope.deaths_of(run)), failed or LONG_AGO, waits_since(scope, run) or LONG_AGO, run.key
+        waits = waits_since(scope, run) or LONG_AGO
+        return len(scope.deaths_of(run)), failed or LONG_AGO, waits, run.key.project, run.key.run_id
 
     return sorted(runs, key=order)
 

@@ -4,32 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from integrations.recordings import records_as_listed
 from integrations.tracker import CheckpointRef, TrackedRun
-from pipelines import progress
-from pipelines.decisions import Decision, Scope, fingerprint
-from pipelines.fetching import fetch_segments
-from pipelines.spool import spool_folder
-from spectral_edge import interruption
+from pipelines import cluster, progress
+from pipelines.decisions import Decision, Scope
+from pipelines.reading import Costs, Reading, read
 from spectral_edge.errors import TrajectoryError, ZeroUpdatesError
-from spectral_edge.gram import TrajectoryPass
 from spectral_edge.recorded import Recorded, sketch_warnings
 from spectral_edge.resuming import lags_of, with_new_checkpoints
 from spectral_edge.trajectory import Trajectory
-
-
-@dataclass
-class Costs:
-    """What a run has cost so far. It grows while checkpoints are read, so that a failure can tell it too."""
-
-    bytes_fetched: int = 0
-    bytes_read: int = 0
-    seconds_fetch: float = 0.0
-    seconds_gram: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -119,33 +105,20 @@ class _Reading:
     costs: Costs
 
     def read(self, refs: Sequence[CheckpointRef], lags: int) -> Trajectory:
-        """Fetch and read `refs`."""
-        settings, costs = self.scope.settings, self.costs
-        is_local = self.scope.tracker.capabilities.local_checkpoints
+        """Fetch and read `refs`, on the cluster if there is one."""
+        settings, tracker = self.scope.settings, self.scope.tracker
+        is_local = tracker.capabilities.local_checkpoints
         n_bytes = sum(ref.size for ref in refs)
         shown = progress.current().run_started(self.run.key, len(refs), 0 if is_local else n_bytes, n_bytes)
-
-        def on_bytes(n_read: int) -> None:
-            interruption.check()
-            costs.bytes_read += n_read
-            shown.read(n_read)
-
-        with spool_folder(settings.spool, fingerprint(refs)[:12]) as folder:
-            the_pass = TrajectoryPass(replace(self.scope.analysis, lags=lags), self.device, scratch=folder)
-            segments = fetch_segments(
-                self.scope.tracker,
-                self.run,
-                refs,
-                keep=lags + 1,
-                max_disk=settings.max_disk_per_run,
-                folder=folder,
-                on_fetched=shown.fetched,
-            )
-            with closing(segments):
-                for segment in segments:
-                    costs.seconds_fetch += segment.seconds_waited
-                    costs.bytes_fetched += segment.bytes_fetched
-                    started = time.monotonic()
-                    the_pass.extend(segment.old, segment.new, on_bytes)
-                    costs.seconds_gram += time.monotonic() - started
-            return the_pass.result()
+        reading = Reading(
+            self.run,
+            tuple(refs),
+            replace(self.scope.analysis, lags=lags),
+            self.device,
+            settings.spool,
+            settings.max_disk_per_run,
+        )
+        on_cluster = cluster.current()
+        if on_cluster is not None:
+            return on_cluster.read(reading, self.costs, shown)
+        return read(tracker, reading, self.costs, on_bytes=shown.read, on_fetched=shown.fetched)

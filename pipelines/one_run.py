@@ -7,21 +7,25 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from integrations.annotations import annotation_of
-from integrations.tracker import CheckpointListing, RunState, TrackedRun, WriteReceipt
+from integrations.tracker import Annotation, CheckpointListing, RunState, TrackedRun, WriteReceipt
 from integrations.training_record import training_record
 from pipelines import progress
+from pipelines.alerts import Alerts
 from pipelines.attempts import attempt, forget, quarantine, same_work
 from pipelines.decisions import NO_FINGERPRINT, WORK, Decision, Scope, decide, identity
-from pipelines.measuring import Costs, measure
+from pipelines.measuring import measure
+from pipelines.reading import Costs
 from pipelines.results import RunResult
 from pipelines.wording import moment_text
 from spectral_edge.analysis import Provenance, analyse_run, failed_run
+from spectral_edge.audit_log import AuditLog, Entry
 from spectral_edge.errors import (
     AnnotationConflictError,
     CheckpointError,
     CheckpointFormatError,
     NoStepError,
     QuarantinedError,
+    SpectralEdgeError,
     StoreError,
     TrajectoryError,
 )
@@ -39,6 +43,13 @@ class Job:
     device: str
     tracker_name: str | None = None
     source: str = ""
+    alerts: Alerts | None = None
+
+    def keep(self, tables: RunTables) -> tuple[str, ...]:
+        """Store `tables`, and tell people of what is found in them; returns what went wrong with that."""
+        self.store.write_run(tables)
+        warning = self.alerts.settle(tables.key, tables) if self.alerts else None
+        return (warning,) if warning else ()
 
 
 def audit_one(job: Job, run: TrackedRun) -> RunResult:
@@ -112,11 +123,19 @@ def _audit(job: Job, run: TrackedRun, decision: Decision, result: RunResult) -> 
     except (CheckpointError, TrajectoryError) as error:
         _record_failure(job, run, _provenance(job, run, decision, costs), error)
         raise
-    job.store.write_run(tables)
+    warnings = job.keep(tables)
     new = decision.new_checkpoints if measured.how == "extended" else 0
     known_of = decision.known_of if measured.how != "audited" else None
     done = _write_back(job, run, replace(result, outcome=measured.how, new_checkpoints=new, known_of=known_of))
-    return replace(done, bytes_fetched=costs.bytes_fetched, bytes_read=costs.bytes_read)
+    return replace(
+        done,
+        bytes_fetched=costs.bytes_fetched,
+        bytes_read=costs.bytes_read,
+        seconds_fetch=costs.seconds_fetch,
+        seconds_gram=costs.seconds_gram,
+        seconds_analyse=tables.summary["seconds_analyse"] or 0.0,
+        warnings=(*done.warnings, *warnings),
+    )
 
 
 def _update(job: Job, run: TrackedRun, result: RunResult) -> RunResult:
@@ -160,11 +179,42 @@ def _annotate(job: Job, run: TrackedRun, tables: RunTables) -> WriteReceipt:
     if level == "none":
         return WriteReceipt(0, 0, 0)
     annotation = annotation_of(tables, level=level)
+    log, entry = AuditLog(job.store.location), _entry(job, run, tables.audit_id, annotation)
+    log.append([entry])
     try:
-        return job.scope.tracker.annotate(run, annotation, replace=job.scope.settings.force)
-    except AnnotationConflictError as error:
-        error.left_behind = f"the tables in {job.store.location.root} are the new ones; nothing was written to the run"
+        receipt = job.scope.tracker.annotate(run, annotation, replace=job.scope.settings.force)
+    except SpectralEdgeError as error:
+        log.append([replace(entry, event="failed", error=type(error).__name__)])
+        if isinstance(error, AnnotationConflictError):
+            error.left_behind = (
+                f"the tables in {job.store.location.root} are the new ones; nothing was written to the run"
+            )
         raise
+    log.append(
+        [
+            replace(
+                entry,
+                event="written",
+                metric_points=receipt.metric_points,
+                files=receipt.files,
+                bytes_written=receipt.bytes_written,
+            )
+        ]
+    )
+    return receipt
+
+
+def _entry(job: Job, run: TrackedRun, audit_id: str, annotation: Annotation) -> Entry:
+    return Entry(
+        run.key,
+        "will_write",
+        audit_id=audit_id,
+        level=annotation.level,
+        into=job.scope.settings.into,
+        tags=len(annotation.tags),
+        metric_points=len(annotation.metrics),
+        files=len(annotation.files),
+    )
 
 
 def _record(job: Job, run: TrackedRun, listing: CheckpointListing) -> TrainingRecord:
@@ -193,4 +243,4 @@ def _record_failure(
     job: Job, run: TrackedRun, provenance: Provenance, error: CheckpointError | TrajectoryError | QuarantinedError
 ) -> None:
     error.of_run(run.key.run_name)
-    job.store.write_run(failed_run(run.key, error, job.scope.analysis, provenance))
+    job.keep(failed_run(run.key, error, job.scope.analysis, provenance))

@@ -6,11 +6,12 @@ the context on to the threads of its tasks.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Protocol
+from typing import Literal, Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -23,10 +24,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from pipelines.results import RunResult
+from pipelines.json_log import JsonLog, all_in_json
+from pipelines.results import AuditSummary, RunResult
 from pipelines.terminal import print_line, stderr_console
 from pipelines.wording import plain_text
 from spectral_edge.tables import RunKey
+
+LogFormat = Literal["text", "json"]
 
 
 class RunProgress(Protocol):
@@ -45,6 +49,9 @@ class Display(Protocol):
     def say(self, text: str) -> None:
         """What is being waited for."""
 
+    def warn(self, text: str) -> None:
+        """What a person should know of the audit as a whole."""
+
     def run_started(self, key: RunKey, checkpoints: int, to_fetch: int, to_read: int) -> RunProgress:
         """A run whose `checkpoints` will be fetched and read, with the bytes of both."""
         ...
@@ -52,11 +59,20 @@ class Display(Protocol):
     def run_ended(self, result: RunResult) -> None:
         """A run is done, for better or worse."""
 
+    def source_ended(self, summary: AuditSummary) -> None:
+        """All runs of a source are done; the command line tells so on stdout."""
+
 
 class Silent:
     """Shows nothing: the display of flows that no person started."""
 
     def say(self, text: str) -> None:
+        """Show nothing."""
+
+    def warn(self, text: str) -> None:
+        """Show nothing."""
+
+    def source_ended(self, summary: AuditSummary) -> None:
         """Show nothing."""
 
     def run_started(self, key: RunKey, checkpoints: int, to_fetch: int, to_read: int) -> RunProgress:
@@ -83,6 +99,10 @@ class Lines(Silent):
     def say(self, text: str) -> None:
         """One line."""
         self._print(text)
+
+    def warn(self, text: str) -> None:
+        """One line."""
+        print_line(self._console, "warning:", "yellow", text)
 
     def run_ended(self, result: RunResult) -> None:
         """One line, unless nothing was done."""
@@ -172,8 +192,12 @@ def current() -> Display:
 
 
 @contextmanager
-def showing() -> Iterator[Display]:
-    """Show audits inside the block on stderr: as bars when it is a terminal, as lines when it is not."""
+def showing(log_format: LogFormat = "text") -> Iterator[Display]:
+    """Show audits inside the block on stderr: as JSON, or as bars when it is a terminal, as lines when it is not."""
+    if log_format == "json":
+        with all_in_json(JsonLog(sys.stderr)) as log:
+            yield from _shown(log)
+        return
     console = stderr_console()
     display: Display = Lines(console)
     if not console.is_terminal:
@@ -181,6 +205,16 @@ def showing() -> Iterator[Display]:
         return
     with Bars(console) as bars:
         yield from _shown(bars)
+
+
+@contextmanager
+def showing_in_flow(log_format: LogFormat) -> Iterator[None]:
+    """In a flow that no person started: JSON where it is asked for, and nothing otherwise."""
+    if _CURRENT.get(None) is not None or log_format == "text":
+        yield
+        return
+    with showing(log_format):
+        yield
 
 
 def _shown(display: Display) -> Iterator[Display]:

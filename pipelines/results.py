@@ -30,8 +30,10 @@ class RunResult:
         regime: Regime of group total in the last full window, where the run was audited.
         bytes_fetched: Bytes copied to this machine's disk.
         bytes_read: Bytes of checkpoints read.
+        seconds_fetch: Time spent on fetching; then on reading, and on the analysis.
         writes: Metric points and files written to the run.
         error: What went wrong, to which file, and what to do.
+        error_class: The class of that error, where it is not `known`.
         known: Whether that error was in the store already: the checkpoints are the same, so they were not read again.
         traceback: Set when the error is not one of ours: a defect to report.
         project: The run's experiment, or the folder around it.
@@ -50,8 +52,12 @@ class RunResult:
     transitions: int = 0
     bytes_fetched: int = 0
     bytes_read: int = 0
+    seconds_fetch: float = 0.0
+    seconds_gram: float = 0.0
+    seconds_analyse: float = 0.0
     writes: int = 0
     error: str | None = None
+    error_class: str | None = None
     known: bool = False
     warnings: tuple[str, ...] = ()
     traceback: str | None = None
@@ -62,7 +68,15 @@ class RunResult:
     def failure(cls, key: RunKey, error: SpectralEdgeError, *, checkpoints: int = 0) -> RunResult:
         """The result of a run that ended with one of our errors."""
         told = str(error.of_run(key.run_name))
-        return cls(key.run_name, key.run_id, "failed", checkpoints=checkpoints, error=told, project=key.project)
+        return cls(
+            key.run_name,
+            key.run_id,
+            "failed",
+            checkpoints=checkpoints,
+            error=told,
+            error_class=type(error).__name__,
+            project=key.project,
+        )
 
     def failed_as_before(self, error: str | None) -> RunResult:
         """This, of a run whose error is in the store already."""

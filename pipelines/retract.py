@@ -18,6 +18,7 @@ from integrations.tracker import RetractReceipt, TrackedRun, Tracker
 from pipelines.attempts import RunIdentity
 from pipelines.decisions import identity
 from pipelines.wording import count_text
+from spectral_edge.audit_log import AuditLog, Entry
 from spectral_edge.errors import NotFoundError, SpectralEdgeError
 from spectral_edge.store import Store
 from spectral_edge.tables import RunKey
@@ -40,8 +41,9 @@ class Request:
     Attributes:
         source: What `locate` takes.
         run_ids: Only these runs; empty means all.
-        store: Where the rows are; None leaves them.
+        store: Where the rows are, and the log of what is taken back.
         store_must_exist: Whether a missing store is an error, because it was asked for by name.
+        keep_rows: Leave the rows in the store.
         tracking_uri: For MLflow.
         criteria: What the runs must be like.
         places: Trackers by name.
@@ -51,6 +53,7 @@ class Request:
     run_ids: tuple[str, ...] = ()
     store: str | None = None
     store_must_exist: bool = False
+    keep_rows: bool = False
     tracking_uri: str | None = None
     criteria: Criteria = field(default_factory=Criteria)
     places: Mapping[str, Place] = field(default_factory=dict)
@@ -153,12 +156,14 @@ class Retractor:
         runs: The runs that were asked for.
         store: Where their rows are; None where there are none, or they shall stay.
         known: The runs that the store knows.
+        log: Where it is written down; None where there is no store.
     """
 
     tracker: Tracker
     runs: Sequence[TrackedRun]
     store: Store | None
     known: frozenset[RunIdentity]
+    log: AuditLog | None = None
 
     @classmethod
     def of(cls, request: Request) -> Retractor:
@@ -175,13 +180,19 @@ class Retractor:
         store = _store(request)
         chosen = tuple(dict.fromkeys((*selection.run_ids, *request.run_ids)))
         runs = list(tracker.runs(replace(selection, run_ids=chosen)))
-        return cls(tracker, runs, store, frozenset(store.audits()) if store else frozenset())
+        log = AuditLog(store.location) if store else None
+        if request.keep_rows:
+            return cls(tracker, runs, None, frozenset(), log)
+        return cls(tracker, runs, store, frozenset(store.audits()) if store else frozenset(), log)
 
     def retract(self, run: TrackedRun, *, dry_run: bool) -> RunRetraction:
         """Take back what there is of `run`, or only look."""
         key = run.key
         try:
             receipt = self.tracker.retract(run, dry_run=dry_run)
+            if self.log is not None and not dry_run and (receipt.took_back or identity(run) in self.known):
+                # Before the rows go: cut off in between, the same again finds them, and is written down too.
+                self.log.append([_entry(key, receipt)])
             rows = self._forget(key, dry_run=dry_run) if identity(run) in self.known else False
         except SpectralEdgeError as error:
             told = str(error.of_run(key.run_name))
@@ -200,12 +211,17 @@ class Retractor:
             self.store.sweep()
 
 
+def _entry(key: RunKey, receipt: RetractReceipt) -> Entry:
+    kept = sum(receipt.kept_metrics.values())
+    return Entry(key, "retracted", tags=len(receipt.tags), metric_points=kept, files=len(receipt.files))
+
+
 def _store(request: Request) -> Store | None:
     if request.store is None:
         return None
     try:
         return Store.open(request.store, create=False)
     except NotFoundError:
-        if request.store_must_exist:
+        if request.store_must_exist and not request.keep_rows:
             raise
         return None

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 import typer
 
+from pipelines.alerts import alerts_of
+from pipelines.prefect_server import set_environment_defaults
 from pipelines.retract import Request, Retraction, Retractor, RunRetraction, metrics_kept, taken_back
 from pipelines.terminal import exit_code, print_error, print_json, print_line, print_table, stderr_console
 from pipelines.wording import count_text
@@ -58,7 +60,23 @@ def _retract(request: Request, *, dry_run: bool, ask: bool) -> Retraction:
         done.append(work.retract(run, dry_run=False))
         _show(done[-1], "took back from")
     work.tidy()
+    _close_alerts(work, done)
     return Retraction(request.source, tuple(done), dry_run=False)
+
+
+def _close_alerts(work: Retractor, done: Sequence[RunRetraction]) -> None:
+    """Tell people that findings are taken back, where a Prefect server is named; else the next audit tells."""
+    if work.store is None or not any(run.rows for run in done):
+        return
+    set_environment_defaults()
+    from prefect.settings import get_current_settings  # noqa: PLC0415 - takes its settings when it is imported
+
+    from pipelines.alert_events import send  # noqa: PLC0415 - likewise
+
+    if get_current_settings().api.url:
+        warning = alerts_of(work.store, send).catch_up(work.tracker.kind, {run.key.project_key for run in work.runs})
+        if warning:
+            print_line(stderr_console(), "warning:", "yellow", warning)
 
 
 def _ask(planned: Retraction) -> None:

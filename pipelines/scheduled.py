@@ -51,6 +51,8 @@ Runs = Literal["all", "running and new"]
 Age = Annotated[str, Field(pattern=r"^\d{1,4}[mhdw]$", description="an age such as 90m, 3h or 2d")]
 
 _LOOK_SECONDS: Final = 1.0
+_LEASE_SECONDS: Final = 60.0
+"""For how long the place of a killed audit stays taken; the shortest that Prefect allows."""
 
 
 def _optional(name: str) -> tuple[Any, Any]:
@@ -164,7 +166,13 @@ def _audited(source: str, settings: AuditSettings) -> dict[str, str]:
     log = get_run_logger()
     try:
         # Should the server not answer for a while, the audit goes on: two audits at once are slow, not wrong.
-        with concurrency(limit_name(source), occupy=1, strict=False, raise_on_lease_renewal_failure=False):
+        with concurrency(
+            limit_name(source),
+            occupy=1,
+            lease_duration=_LEASE_SECONDS,
+            strict=False,
+            raise_on_lease_renewal_failure=False,
+        ):
             summary = run_audit(source, settings)
     except SpectralEdgeError as error:
         log.error("%s: %s", plain_text(source), plain_text(str(error)))  # noqa: TRY400 - ours need no traceback

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +16,8 @@ from rich.text import Text
 from pipelines.wording import plain_text
 from spectral_edge.errors import NotFoundError, SpectralEdgeError, UsageError
 
+_FORMAT = "SPECTRAL_EDGE_LOG_FORMAT"
+"""The setting's own variable, so that child processes write the same."""
 _PIPE_WIDTH = 100_000
 """Columns of a table that goes to a file or pipe: wide enough that nothing is folded or cut."""
 
@@ -34,8 +37,19 @@ def exit_code(error: SpectralEdgeError) -> int:
     return 2 if isinstance(error, UsageError | NotFoundError) else 1
 
 
+def use_log_format(log_format: str | None) -> None:
+    """Print errors as objects of JSON from now on, where `log_format` is json; None changes nothing."""
+    if log_format is not None:
+        os.environ[_FORMAT] = log_format
+
+
 def print_error(text: str) -> None:
     """One line on stderr, whatever `text` holds."""
+    if os.environ.get(_FORMAT) == "json":
+        from pipelines.json_log import JsonLog  # noqa: PLC0415 - `--help` needs none of what it imports
+
+        JsonLog(sys.stderr).write("error", "error", text)
+        return
     print_line(stderr_console(), "error:", "bold red", text)
 
 

@@ -6,7 +6,7 @@ import datetime as dt
 import random
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Final, TypeVar
@@ -30,7 +30,8 @@ _CONFIGURATION: Final[Mapping[str, str | None]] = {"delta.checkpointInterval": "
 
 _VERSION: Final = re.compile(r"schema version (\d+)")
 _COMMIT_TRIES: Final = 10
-WRITER: Final = WriterProperties(max_row_group_size=8_192, compression="ZSTD")  # small groups: statistics find a run
+ROW_GROUP: Final = 8_192  # small, so that its statistics find a run
+WRITER: Final = WriterProperties(max_row_group_size=ROW_GROUP, compression="ZSTD")
 _Result = TypeVar("_Result")
 
 
@@ -89,6 +90,15 @@ def open_table(location: StoreLocation, table: str, moment: dt.datetime | None =
     return delta
 
 
+def versions_since(location: StoreLocation, earlier: DeltaTable, table: str) -> Iterator[DeltaTable]:
+    """Every state of `table` that was committed after `earlier`, oldest first."""
+    latest = open_table(location, table)
+    with store_errors(latest.table_uri):
+        for version in range(earlier.version() + 1, latest.version() + 1):
+            latest.load_as_version(version)
+            yield latest
+
+
 def older_than(location: StoreLocation, moment: dt.datetime | None = None) -> frozenset[str]:
     """Those of ADDED_TABLES that came in a later version than the last that wrote into this store (until `moment`)."""
     without = lacking(open_table(location, "runs", moment), "runs")
@@ -128,7 +138,7 @@ def replace(location: StoreLocation, table: str, predicate: str, rows: pa.Table)
         if rows.num_rows:
             write_deltalake(
                 latest,
-                rows,
+                undescribed(rows),
                 mode="overwrite",
                 schema_mode="merge" if lacking(latest, table) else None,
                 predicate=predicate,
@@ -138,6 +148,16 @@ def replace(location: StoreLocation, table: str, predicate: str, rows: pa.Table)
             latest.delete(predicate, writer_properties=WRITER)
 
     commit(location, table, change)
+
+
+def undescribed(rows: pa.Table) -> pa.Table:
+    """`rows` without the descriptions of their columns.
+
+    deltalake refuses rows whose descriptions are not those in the table's log, word for word; so a store would be lost
+    to the first version that words one better.
+    """
+    fields = [pa.field(field.name, field.type, field.nullable) for field in rows.schema]
+    return rows.cast(pa.schema(fields)).combine_chunks()  # several batches may be written in any order
 
 
 def delete(location: StoreLocation, table: str, predicate: str, told: str) -> set[str]:
@@ -174,21 +194,22 @@ def distinct(
     return {tuple(row.values()) for row in rows.select(list(columns)).to_pylist()}
 
 
-def empty_dataset(table: str) -> pds.Dataset:
-    """`table` without a row, for a store that is older than it."""
-    return pds.dataset(SCHEMAS[table].empty_table())
-
-
 @dataclass(frozen=True)
 class DataFile:
     """One Parquet file of a table, as the table's log describes it; `path` is relative to the table's folder."""
 
     path: str
+    logged: str
+    """`path` as the log spells it, with what is escaped there."""
     tracker: str
     project_key: str
     size: int
     first_run: str | None
     last_run: str | None
+
+    def may_hold(self, run_id: str) -> bool:
+        """Whether there may be a row of that run in it."""
+        return self.first_run is None or self.last_run is None or self.first_run <= run_id <= self.last_run
 
     @property
     def holds(self) -> pc.Expression:
@@ -212,6 +233,7 @@ def files(delta: DeltaTable) -> list[DataFile]:
     found = [
         DataFile(
             unquote(row["path"]),
+            row["path"],
             **row["partition"],
             size=row["size_bytes"],
             first_run=(row.get("min") or {}).get("run_id"),
@@ -230,14 +252,23 @@ def files(delta: DeltaTable) -> list[DataFile]:
     return found
 
 
-def dataset(location: StoreLocation, delta: DeltaTable, table: str) -> pds.Dataset:
-    """`table` as a lazy Arrow dataset over a native file system (see StoreLocation.filesystem)."""
-    found = files(delta)
-    with store_errors(delta.table_uri):
+def dataset(location: StoreLocation, delta: DeltaTable, table: str, schema: pa.Schema | None = None) -> pds.Dataset:
+    """`table` as a lazy Arrow dataset over a native file system (see StoreLocation.filesystem).
+
+    `schema` is that of a table which is not one of SCHEMAS.
+    """
+    return dataset_of(location, files(delta), table, schema)
+
+
+def dataset_of(
+    location: StoreLocation, found: Sequence[DataFile], table: str, schema: pa.Schema | None = None
+) -> pds.Dataset:
+    """Some files of `table` as a lazy Arrow dataset."""
+    with store_errors(location.table_uri(table)):
         filesystem = location.filesystem()
     parquet = pds.ParquetFileFormat()
     fragments = [parquet.make_fragment(f"{table}/{file.path}", filesystem, file.holds) for file in found]
-    return pds.FileSystemDataset(fragments, SCHEMAS[table], parquet, filesystem)
+    return pds.FileSystemDataset(fragments, schema or SCHEMAS[table], parquet, filesystem)
 
 
 def lacking(delta: DeltaTable, table: str) -> frozenset[str]:

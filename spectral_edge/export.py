@@ -20,7 +20,7 @@ from spectral_edge.errors import NotFoundError, UsageError
 from spectral_edge.query import batches_of
 from spectral_edge.store import Store
 from spectral_edge.store_errors import store_errors
-from spectral_edge.store_upkeep import sorted_batches
+from spectral_edge.store_rewrite import sorted_batches
 from spectral_edge.tables import SCHEMAS
 
 Format = Literal["parquet", "csv"]

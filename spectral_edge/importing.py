@@ -251,11 +251,22 @@ def _as_parquet(file: Path, name: str, scratch: Path) -> Path:
         with parquet.ParquetWriter(made, pa.schema(fields)) as writer:
             for batch in reader:
                 columns = [
-                    pa.array(map(_list, column.to_pylist()), field.type) if field.name in lists else column
+                    pa.array(_values(column, field.type), field.type) if field.name in lists else column
                     for column, field in zip(batch.columns, fields, strict=True)
                 ]
                 writer.write_batch(pa.record_batch(columns, schema=pa.schema(fields)))
     return made
+
+
+def _values(texts: pa.Array, kind: pa.DataType) -> list[Any]:
+    """The lists that JSON texts tell; of pairs, where `kind` is that of a map."""
+    lists = map(_list, texts.to_pylist())
+    try:
+        return [
+            it if it is None or not pa.types.is_map(kind) else [(name, value) for name, value in it] for it in lists
+        ]
+    except (ValueError, TypeError) as error:
+        raise pa.ArrowInvalid("not a list of pairs") from error
 
 
 def _list(text: str | None) -> list[Any] | None:

@@ -137,7 +137,8 @@ def settle(stretches: Sequence[Draws], resolution: float) -> None:
             return
         wanted = math.ceil(STOP_AFTER * p_values.size / (resolution * is_open.sum()))
         for index in waiting:
-            stretches[index].until(max(wanted, stretches[index].drawn + FIRST_DRAWS))
+            stretch = stretches[int(index)]
+            stretch.until(max(wanted, stretch.drawn + FIRST_DRAWS))
 
 
 def permutation_scan(

@@ -1,4 +1,4 @@
-"""SQL over the store, read-only: DuckDB sees five views of committed rows and nothing else of this machine."""
+"""SQL over the store, read-only: DuckDB sees six views of committed rows and nothing else of this machine."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.dataset as pds
 
+from spectral_edge import audit_log
 from spectral_edge.errors import SpectralEdgeError, UsageError
 from spectral_edge.questions import QUESTIONS
 from spectral_edge.store import Store
@@ -35,6 +36,7 @@ _SEAL: Final = (
     "SET enable_external_access = false",  # no COPY, ATTACH, INSTALL, LOAD, read_csv, glob, ...
     "SET lock_configuration = true",
 )
+_SCHEMAS: Final = {**SCHEMAS, audit_log.TABLE: audit_log.SCHEMA}
 _ROWS_AT_ONCE: Final = 16_384
 _HELP: Final = f"spectral-edge query {next(iter(QUESTIONS))}, or another named question: {', '.join(QUESTIONS)}"
 
@@ -55,7 +57,7 @@ class Limits:
 
 
 def query(store: Store, sql: str, limits: Limits = Limits()) -> pa.Table:
-    """Answer `sql`: one SELECT over the views `runs`, `gaps`, `transitions`, `scorecard` and `inner_products`.
+    """Answer `sql`, one SELECT over `runs`, `gaps`, `transitions`, `scorecard`, `inner_products`, `audit_log`.
 
     Args:
         store: Whose committed rows the views show, all of one moment.
@@ -93,7 +95,7 @@ class Answer(NamedTuple):
 def batches_of(store: Store, sql: str, limits: Limits = Limits()) -> Iterator[Answer]:
     """The answer to `sql` batch by batch, for who does not want all of it in memory; see :func:`query`."""
     text = QUESTIONS[sql.strip()].sql if sql.strip() in QUESTIONS else sql
-    views = store.datasets()
+    views = store.datasets() | {audit_log.TABLE: audit_log.AuditLog(store.location).dataset(store.moment)}
     with duckdb.connect(":memory:", config=_SETTINGS | {"memory_limit": limits.memory}) as connection:
         for name, rows in views.items():
             connection.register(name, rows)
@@ -177,10 +179,10 @@ def _damage(sql: str, views: Mapping[str, pds.Dataset]) -> SpectralEdgeError | N
 
 
 def _mentioned(sql: str) -> list[str]:
-    return [name for name in SCHEMAS if re.search(rf"\b{name}\b", sql, re.IGNORECASE)]
+    return [name for name in _SCHEMAS if re.search(rf"\b{name}\b", sql, re.IGNORECASE)]
 
 
 def _what_exists(sql: str) -> str:
     """The tables, and the columns of those that `sql` mentions."""
-    lines = [f"Columns of {name}: {', '.join(SCHEMAS[name].names)}." for name in _mentioned(sql)]
-    return "\n".join([f"Tables: {', '.join(SCHEMAS)}.", *lines])
+    lines = [f"Columns of {name}: {', '.join(_SCHEMAS[name].names)}." for name in _mentioned(sql)]
+    return "\n".join([f"Tables: {', '.join(_SCHEMAS)}.", *lines])

@@ -78,5 +78,24 @@ FROM scorecard
 GROUP BY prediction, project
 ORDER BY prediction, project""",
         ),
+        "log": Question(
+            "what was written to which run, when and by which version, and what people were told of, the latest first",
+            """\
+SELECT written_at, event, project, run_name, level, metric_points, files, error, "group", kind, onset_step, reason,
+       version
+FROM audit_log
+ORDER BY written_at DESC, project, run_name, event, "group", kind""",
+        ),
+        "alerts": Question(
+            "the findings that people were told of and that still hold",
+            """\
+SELECT project, run_name, "group", kind, onset_step, onset_low, onset_high, q_value, written_at AS opened_at, finding_id
+FROM audit_log
+WHERE event = 'alert_opened' AND finding_id || '/' || opening NOT IN (
+    SELECT finding_id || '/' || opening FROM audit_log WHERE event = 'alert_closed'
+)
+QUALIFY row_number() OVER (PARTITION BY finding_id, opening ORDER BY written_at) = 1
+ORDER BY opened_at DESC, project, run_name, "group", kind, onset_step""",
+        ),
     }
 )

@@ -27,9 +27,11 @@ from spectral_edge.errors import StoreLockedError, UsageError
 from spectral_edge.store_location import StoreLocation
 from spectral_edge.store_lock import write_lock
 from spectral_edge.store_place import DETAILS, add_later_tables, ensure_tables, present
-from spectral_edge.store_rows import IDENTITY, Identity, audits_of, identity_text, joined, rows_of
-from spectral_edge.store_upkeep import KEEP, TableUpkeep, sort_rows, upkeep
+from spectral_edge.store_rewrite import sort_rows
+from spectral_edge.store_rows import IDENTITY, Identity, audits_of, rows_of
+from spectral_edge.store_upkeep import KEEP, TableUpkeep, upkeep
 from spectral_edge.tables import SCHEMAS, RunKey, RunTables
+from spectral_edge.visible import VisibleRows
 
 _TRIES: Final = 8
 _Found = TypeVar("_Found")
@@ -212,10 +214,9 @@ class Store:
         """The five tables by name as lazy Arrow datasets: committed rows only, all of one moment."""
         committed, found = self._steadily(
             None,
-            lambda: {name: delta.dataset(self.location, self._table(name), name) for name in self._present()},
+            lambda: {name: delta.files(self._table(name)) for name in self._present()},
         )
-        ours = identity_text().isin(pa.array(map(joined, committed), pa.string()))
-        return {name: found.get(name, delta.empty_dataset(name)).filter(ours) for name in SCHEMAS}
+        return {name: VisibleRows(self.location, found.get(name, []), name, committed) for name in SCHEMAS}
 
     def sweep(self) -> int:
         """Delete the rows that no committed audit owns, which killed writers left; returns how many audits they were.
@@ -298,19 +299,28 @@ class Store:
         )
 
     def _committed(self, predicate: str | None = None) -> frozenset[Identity]:
-        return frozenset(delta.distinct(self._table("runs"), "runs", IDENTITY, predicate))
+        return _identities(self._table("runs"), predicate)
 
     def _steadily(
         self, predicate: str | None, read: Callable[[], dict[str, _Found]]
     ) -> tuple[frozenset[Identity], dict[str, _Found]]:
-        """What `read` finds, and the audits it belongs to: read again if one of them was replaced meanwhile."""
+        """What `read` finds, and the audits it belongs to: read again if one of them was replaced meanwhile.
+
+        To look whether they are there afterwards is not enough: an audit may be replaced and written again meanwhile.
+        """
         for _ in range(_TRIES):
-            committed = self._committed(predicate)
+            before = self._table("runs")
+            committed = _identities(before, predicate)
             found = read()
-            if committed <= self._committed(predicate):
+            since = () if self.moment is not None else delta.versions_since(self.location, before, "runs")
+            if all(committed <= _identities(later, predicate) for later in since):
                 return committed, found
         raise StoreLockedError(
             "audits were replaced again and again while they were being read.",
             file=self.location.root,
             next_step="run the same command again when the running audit has ended",
         )
+
+
+def _identities(runs: DeltaTable, predicate: str | None = None) -> frozenset[Identity]:
+    return frozenset(delta.distinct(runs, "runs", IDENTITY, predicate))

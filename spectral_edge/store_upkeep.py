@@ -17,24 +17,19 @@ from itertools import groupby
 from typing import Final
 from urllib.parse import unquote
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset as pds
-from deltalake import DeltaTable, write_deltalake
+from deltalake import DeltaTable
 
-from spectral_edge import delta
+from spectral_edge import audit_log, delta
 from spectral_edge.errors import StoreLockedError, UsageError
 from spectral_edge.store_errors import store_errors
 from spectral_edge.store_location import StoreLocation
 from spectral_edge.store_place import present
+from spectral_edge.store_rewrite import FILE_BYTES, rewrite
 from spectral_edge.tables import SCHEMAS
 
 KEEP: Final = dt.timedelta(days=7)
 _LEAST_KEEP: Final = dt.timedelta(days=1)
 
-_ORDER: Final = ("run_id", "group", "step", "onset_step", "lag", "kind", "prediction")
-_FILE_BYTES: Final = 32 * 2**20  # what one change to a compacted file has to write again, at most
-_ROWS_AT_ONCE: Final = 250_000
 _OVERLAP: Final = 4
 
 
@@ -56,12 +51,6 @@ class TableUpkeep:
     bytes_freed: int
 
 
-def sort_rows(rows: pa.Table, name: str) -> pa.Table:
-    """Rows in the order of the table, so that the statistics of a row group tell which runs it holds."""
-    columns = ("tracker", "project", "run_id") if name == "runs" else _ORDER
-    return rows.sort_by([(column, "ascending") for column in columns if column in rows.column_names])
-
-
 def upkeep(
     location: StoreLocation, writing: Callable[[], AbstractContextManager[None]], keep: dt.timedelta, *, dry_run: bool
 ) -> list[TableUpkeep]:
@@ -76,7 +65,8 @@ def upkeep(
             left_behind="everything, untouched",
             next_step="leave it out to keep a week: readers and writers may still need younger files",
         )
-    return [_keep_up(location, name, writing, keep, dry_run=dry_run) for name in present(location)]
+    names = [*present(location), *((audit_log.TABLE,) if delta.table_exists(location, audit_log.TABLE) else ())]
+    return [_keep_up(location, name, writing, keep, dry_run=dry_run) for name in names]
 
 
 def _keep_up(
@@ -94,7 +84,8 @@ def _keep_up(
         for files in wanting:
             try:
                 with writing():
-                    delta.commit(location, table, partial(_rewrite, location, table, files[0]))
+                    change = partial(rewrite, location, table) if table in SCHEMAS else audit_log.merge_files
+                    delta.commit(location, table, partial(change, files[0]))
             except StoreLockedError:
                 busy += 1
     with writing():
@@ -123,7 +114,7 @@ def _by_project(files: Sequence[delta.DataFile]) -> Iterator[list[delta.DataFile
 
 
 def _ideal(files: Sequence[delta.DataFile]) -> int:
-    return math.ceil(sum(file.size for file in files) / _FILE_BYTES)
+    return math.ceil(sum(file.size for file in files) / FILE_BYTES)
 
 
 def _is_scattered(files: Sequence[delta.DataFile]) -> bool:
@@ -144,41 +135,6 @@ def _depth(files: Sequence[delta.DataFile]) -> int:
         depth += -1 if closes else 1
         deepest = max(deepest, depth)
     return deepest
-
-
-def _rewrite(location: StoreLocation, table: str, of: delta.DataFile, latest: DeltaTable) -> None:
-    """Write all rows of the project that file `of` belongs to anew, sorted, in one Delta commit."""
-    project = (pc.field("tracker") == pa.scalar(of.tracker)) & (pc.field("project_key") == pa.scalar(of.project_key))
-    rows = delta.dataset(location, latest, table).filter(project)
-    write_deltalake(
-        latest,
-        pa.RecordBatchReader.from_batches(SCHEMAS[table], sorted_batches(rows, table)),
-        mode="overwrite",
-        schema_mode="merge" if delta.lacking(latest, table) else None,
-        predicate=delta.equals(tracker=of.tracker, project_key=of.project_key),
-        target_file_size=_FILE_BYTES,
-        writer_properties=delta.WRITER,
-    )
-
-
-def sorted_batches(rows: pds.Dataset, table: str) -> Iterator[pa.RecordBatch]:
-    """All of `rows`, the rows of one project, in the order of `table`; only some runs' are in memory at a time."""
-    for first, last in _stretches(rows.to_table(columns=["run_id"])["run_id"]):
-        some = rows.to_table(filter=(pc.field("run_id") >= first) & (pc.field("run_id") <= last))
-        yield from sort_rows(some, table).to_batches()
-
-
-def _stretches(run_ids: pa.ChunkedArray) -> Iterator[tuple[str, str]]:
-    """First and last run of stretches of runs, in order, that have about `_ROWS_AT_ONCE` rows together."""
-    counts = sorted((entry["values"], entry["counts"]) for entry in pc.value_counts(run_ids).to_pylist())
-    first, rows = None, 0
-    for run_id, count in counts:
-        first, rows = run_id if first is None else first, rows + count
-        if rows >= _ROWS_AT_ONCE:
-            yield first, run_id
-            first, rows = None, 0
-    if rows:
-        yield str(first), counts[-1][0]
 
 
 def delete_old_files(

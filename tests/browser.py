@@ -91,7 +91,7 @@ class Browser:
     def open_run(self, name: str) -> None:
         """Follow the overview's link to a run and wait for its chart."""
         next(link for link in self.all(".row a") if link.text == name).click()
-        self.wait("section.run:target svg.marks")
+        self.wait("section.run svg.marks")
 
     def complaints(self) -> list[str]:
         """All that the console said since it was last asked."""

@@ -19,13 +19,14 @@ from typer.core import TyperGroup
 from pipelines.cli import app
 from pipelines.deployments import prefect_yaml
 from pipelines.settings import AuditSettings
+from spectral_edge import audit_log
 from spectral_edge.tables import SCHEMA_VERSION, SCHEMAS
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 GENERATED = "<!-- Written by `make reference` from {source}; edit that. -->\n"
 
 TABLES_INTRODUCTION = """\
-Version {version} of the schemas. All five are Delta tables in the store, partitioned by `tracker` and `project_key`;
+Version {version} of the schemas. All six are Delta tables in the store, partitioned by `tracker` and `project_key`;
 `spectral-edge query` sees them under these names. Null always means that the value is not known, never zero. `group` is
 a word of SQL, so write it in double quotes. Which regimes did each run go through?
 
@@ -59,6 +60,9 @@ ABOUT = {
     "is made without reading a checkpoint again.",
     "gaps": "One row for each window and parameter group: the spectrum, its gap, how it moves, and the regime.",
     "transitions": "One row for each change that passed its test.",
+    audit_log.TABLE: "One row for each time that something was written to a run or taken back, and for each alert "
+    "([observability.md](observability.md)). Rows are only ever added; `query` and `compact` know the table, `export` "
+    "and `import` do not. A store that an earlier version wrote gets it with the next audit.",
     "scorecard": "One row for each prediction of the thesis and run: whether it holds there, and what decided "
     "([scorecard.md](scorecard.md)). A store that an earlier version wrote gets it with the next audit.",
 }
@@ -71,7 +75,7 @@ def tables_page() -> str:
         "# The tables\n",
         TABLES_INTRODUCTION.format(version=SCHEMA_VERSION),
     ]
-    for name, schema in SCHEMAS.items():
+    for name, schema in {**SCHEMAS, audit_log.TABLE: audit_log.SCHEMA}.items():
         parts += [f"## {name}\n", f"{ABOUT[name]}\n", "| column | type | unit | meaning |", "|---|---|---|---|"]
         parts += [*(_column_row(field) for field in schema), ""]
     return "\n".join(parts)
@@ -122,7 +126,7 @@ def _cell(text: str) -> str:
 
 def deployments_file() -> str:
     """deploy/prefect.yaml: the deployments that `spectral-edge deploy` registers, for `prefect deploy --all`."""
-    return DEPLOYMENTS_INTRODUCTION + yaml.safe_dump(prefect_yaml(), sort_keys=False, width=120)
+    return DEPLOYMENTS_INTRODUCTION + str(yaml.safe_dump(prefect_yaml(), sort_keys=False, width=120))
 
 
 def main() -> int:

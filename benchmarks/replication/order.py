@@ -20,6 +20,7 @@ from spectral_edge.settings import Settings
 PUBLISHED_WINDOW: Final = 5
 PUBLISHED_SPACING: Final = 4
 """The paper keeps every 100th step; our checkpoints are 25 steps apart."""
+ARITHMETIC: Final = ("addition", "multiplication", "division")
 _KEPT: Final = (
     "group",
     "kind",
@@ -39,8 +40,8 @@ DECLINES: Final = (2.0, 10.0)
 class Horizon:
     """A run with the step until which it is looked at.
 
-    That is the step at which it grokked; for a run that did not, the median of those of its task that did, or of all
-    where none of its task did, so that both are looked at for equally long.
+    That is the step at which it grokked; for a run that did not, the median of those of its task that did, or of all of
+    arithmetic where none of its task did, so that both are looked at for equally long.
     """
 
     run: Run
@@ -57,11 +58,11 @@ def horizons(runs: Sequence[Run]) -> list[Horizon]:
     usable = [(run, events(run)) for run in runs if not run.recipe.fine_tune_at]
     usable = [(run, found) for run, found in usable if found.fitted is not None]
     times = [(run.recipe.task, found.generalised) for run, found in usable if found.grokked]
-    everywhere = [step for _, step in times if step is not None]
+    arithmetic = [step for task, step in times if task in ARITHMETIC and step is not None]
     told = []
     for run, found in usable:
         same = [step for task, step in times if task == run.recipe.task and step is not None]
-        step = found.generalised if found.grokked else np.median(same or everywhere or [run.steps[-1]])
+        step = found.generalised if found.grokked else np.median(same or arithmetic or [run.steps[-1]])
         told.append(Horizon(run, found, int(min(step or 0, run.steps[-1]))))
     return told
 

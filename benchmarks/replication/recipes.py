@@ -28,6 +28,8 @@ class Recipe:
         steps: Most optimizer steps; a run that generalises late ends at `beyond` times that step.
         every: Optimizer steps between checkpoints.
         fine_tune_at: Step at which training goes on with the second task; 0: never.
+        share: Share of the examples on which is trained; None: the task's own.
+        embeddings_times: Factor on the embeddings at the start, and `matrices_times` on all other matrices; None: 1.
     """
 
     family: str
@@ -43,11 +45,15 @@ class Recipe:
     batch: int = 256
     beyond: float = 2.5
     fine_tune_at: int = 0
+    share: float | None = None
+    embeddings_times: float | None = None
+    matrices_times: float | None = None
 
     @property
     def hash(self) -> str:
         """Identifies the recipe with its seed: 12 hexadecimal digits."""
-        told = asdict(self) | {"version": VERSION}
+        # What is None came after the first runs were trained, and leaves their hashes as they are.
+        told = {name: value for name, value in asdict(self).items() if value is not None} | {"version": VERSION}
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
@@ -57,6 +63,19 @@ class Recipe:
 
 
 _ADDITION = Recipe("addition-adamw-wd1", "addition", "grokking")
+# Coupled decay through momentum 0.9 shrinks weights by rate x decay / (1 - 0.9) a step: 1e-3, as AdamW's 1 does.
+_SGD = replace(_ADDITION, family="addition-sgd-wd", optimizer="SGD", rate=0.1, weight_decay=1e-3, steps=4000)
+_MUON = replace(_ADDITION, family="addition-muon-wd1", optimizer="Muon", steps=4000)
+_BRACKETS = Recipe(
+    family="dyck-large-start-wd1",
+    task="dyck",
+    kind="grokking",
+    batch=32,
+    steps=3500,
+    share=1 / 6,
+    embeddings_times=8.0,
+    matrices_times=3.0,
+)
 
 FAMILIES: Final[Sequence[Recipe]] = (
     _ADDITION,
@@ -67,15 +86,25 @@ FAMILIES: Final[Sequence[Recipe]] = (
     Recipe("multiplication-adamw-wd1", "multiplication", "grokking"),
     Recipe("multiplication-adamw-wd0", "multiplication", "memorising", weight_decay=0.0, steps=3500),
     Recipe("division-adamw-wd1", "division", "grokking"),
-    # Coupled decay through momentum 0.9 shrinks weights by rate x decay / (1 - 0.9) a step: 1e-3, as AdamW's 1 does.
-    Recipe("addition-sgd-wd", "addition", "grokking", optimizer="SGD", rate=0.1, weight_decay=1e-3, steps=4000),
-    Recipe("addition-sgd-wd0", "addition", "memorising", optimizer="SGD", rate=0.1, weight_decay=0.0, steps=2500),
-    Recipe("addition-muon-wd1", "addition", "grokking", optimizer="Muon", steps=4000),
+    _SGD,
+    replace(_SGD, family="addition-sgd-wd0", kind="memorising", weight_decay=0.0, steps=2500),
+    _MUON,
     Recipe("dyck-adamw-wd1", "dyck", "supervised", batch=32, steps=1200, every=10),
     Recipe("dyck-adamw-wd0", "dyck", "supervised", batch=32, steps=1200, every=10, weight_decay=0.0),
     Recipe("commands-adamw-wd1", "commands", "grokking", batch=48, steps=2000),
     Recipe("commands-adamw-wd0", "commands", "memorising", batch=48, steps=1500, weight_decay=0.0),
+    # Weight decay without grokking: a fifth of the sums is too little to find the rule, and random labels have none.
+    replace(_ADDITION, family="few-sums-adamw-wd1", kind="memorising", share=0.2, steps=3500),
+    replace(_ADDITION, family="random-labels-wd1", task="random labels", kind="memorising", steps=3500),
+    replace(_MUON, family="few-sums-muon-wd1", kind="memorising", share=0.2, steps=2500),
+    replace(_SGD, family="few-sums-sgd-wd", kind="memorising", share=0.2, steps=2500),
+    # Few strings and large weights at the start delay what brackets learn (Liu et al., arXiv 2210.01117).
+    _BRACKETS,
+    replace(_BRACKETS, family="dyck-large-start-wd0", kind="memorising", weight_decay=0.0),
 )
+
+CONTROLS: Final = ("few-sums-adamw-wd1", "random-labels-wd1")
+"""Families with decay that never generalise: of them as many seeds are trained as of the first four."""
 
 REGIME_FAMILIES: Final = 4
 """The first ones: a family of each kind, of which more seeds are trained, as regimes are compared on them."""
@@ -85,15 +114,17 @@ EARLY_SEEDS: Final = 3
 def queue(seeds: int) -> list[Recipe]:
     """All runs in the order in which they are trained.
 
-    Three seeds of the first four families, one of each other family, the rest of the first four's, and then the others'
-    up to three seeds each.
+    Three seeds of the first four families, one of each other family, the rest of the first four's, then the others' up
+    to three seeds each, and the rest of the controls'.
     """
     first, others = FAMILIES[:REGIME_FAMILIES], FAMILIES[REGIME_FAMILIES:]
+    controls = [family for family in FAMILIES if family.family in CONTROLS]
     stages = (
         (first, range(min(seeds, EARLY_SEEDS))),
         (others, range(1)),
         (first, range(EARLY_SEEDS, seeds)),
         (others, range(1, min(seeds, EARLY_SEEDS))),
+        (controls, range(EARLY_SEEDS, seeds)),
     )
     return [
         replace(family, seed=FIRST_SEED + index)

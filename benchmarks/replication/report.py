@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.replication.confusion import accuracy_table, choose, confusion_table
-from benchmarks.replication.contrasts import PARTS, contrast_table, labelled, pivot
+from benchmarks.replication.contrasts import PARTS, Labelled, contrast_table, labelled, pivot
 from benchmarks.replication.figure import draw
+from benchmarks.replication.kinds import held_out_table, kinds_table, moving
 from benchmarks.replication.order import order_summary, order_table
 from benchmarks.replication.phases import events
 from benchmarks.replication.positions import of_optimizers, position_table, threshold_table
+from benchmarks.replication.precision import plateau_table, precision_table
 from benchmarks.replication.runs import Run
 from benchmarks.replication.shape import shape_table
 from benchmarks.replication.statistics import BASELINES
@@ -54,19 +57,28 @@ def tables(runs: Sequence[Run], settings: Settings, work: Path) -> tuple[list[Ta
     made = [run_table(runs), by_run, order_summary(by_run), positions, threshold_table(runs, settings)]
     made.append(shape_table(runs, settings))
     text = [made[0].text(), made[2].text(), positions.text(of_optimizers(positions)), made[4].text(), made[5].text()]
-    for factor in (1, COARSER):
-        compared = labelled([run.coarser(factor) for run in runs], settings)
-        every = 25 * factor
+    spacings = {25 * factor: labelled([run.coarser(factor) for run in runs], settings) for factor in (1, COARSER)}
+    for every, compared in spacings.items():
         contrasts = contrast_table(compared, every)
         made.append(contrasts)
         text += [f"[{part}] " + contrasts.text(pivot(contrasts, part)) for part in PARTS]
-        if rules := choose(compared):
-            best = next(rule for rule, _ in rules if rule.statistic not in BASELINES)
-            for table in (accuracy_table(compared, rules, settings), confusion_table(compared, best, settings)):
-                named = Table(f"{table.name}_every_{every}", table.title, table.published, table.rows, table.note)
-                made.append(named)
-                text.append(f"[a checkpoint each {every} steps] " + named.text())
+        found = _of_regimes(compared, every, settings)
+        made += found
+        text += [f"[a checkpoint each {every} steps] " + table.text() for table in found]
+    made.append(plateau_table(list(spacings.values()), settings))
+    text.append(made[-1].text())
     return made, "\n".join(text)
+
+
+def _of_regimes(compared: Sequence[Labelled], every: int, settings: Settings) -> list[Table]:
+    """What is told of regimes with a checkpoint each `every` steps."""
+    found = []
+    if rules := choose(compared):
+        best = next(rule for rule, _ in rules if rule.statistic not in BASELINES)
+        found += [accuracy_table(compared, rules, settings), confusion_table(compared, best, settings)]
+    moved = moving(compared, settings.window)
+    found += [precision_table(compared, settings), kinds_table(moved), held_out_table(moved)]
+    return [replace(table, name=f"{table.name}_every_{every}") for table in found]
 
 
 def about(runs: Sequence[Run], settings: Settings) -> dict[str, object]:

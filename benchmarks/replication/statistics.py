@@ -18,8 +18,9 @@ from spectral_edge.adiabatic import gram_change, gram_change_operator, relative_
 from spectral_edge.settings import Settings
 
 HISTORY: Final = "||dG||/trG, own history"
-BASELINES: Final = ("update norm", "step")
-"""What any statistic has to beat: the norm of the last update, and time itself."""
+NORM_HISTORY: Final = "update norm, own history"
+BASELINES: Final = ("update norm", NORM_HISTORY, "step")
+"""What any statistic has to beat: the norm of the last update, by itself and against the run's past, and time."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ def statistics(run: Run, settings: Settings, group: str = "total") -> WindowValu
     values["||dG||/trG op"] = operator / trace
     values[HISTORY] = against_history(values["||dG||/trG"], width)
     values["update norm"] = np.sqrt(np.clip(band.values[ends, 0], 0.0, None))
+    values[NORM_HISTORY] = against_history(values["update norm"], width)
     values["step"] = run.steps[ends + 1].astype(np.float64)
     return WindowValues(ends + 1, now.sigma, values)
 

@@ -48,8 +48,8 @@ class Data:
     held_out: Split
 
 
-def task_data(task: Task, seed: int) -> Data:
-    """The data of `task`, divided by `seed`."""
+def task_data(task: Task, seed: int, share: float | None = None) -> Data:
+    """The data of `task`, divided by `seed`; training gets `share` of the examples where it is told."""
     rng = np.random.default_rng(seed)
     if task == "digits":
         training, held_out = data_of("digits", seed)
@@ -57,18 +57,24 @@ def task_data(task: Task, seed: int) -> Data:
     if task == "dyck":
         strings, depths = _bracket_strings(DYCK_TRAINING + DYCK_HELD_OUT, rng)
         depths[:, :-1] = IGNORED  # told after each bracket, depth is learnt without a delay
-        return _halves(strings, depths, np.arange(len(strings)), DYCK_TRAINING)
+        return _halves(strings, depths, np.arange(len(strings)), _count(share, strings, DYCK_TRAINING))
     if task == "commands":
         inputs, labels = _commands()
-        return _halves(inputs, labels, rng.permutation(len(inputs)), int(COMMANDS_SHARE * len(inputs)))
+        return _halves(
+            inputs, labels, rng.permutation(len(inputs)), _count(share, inputs, int(COMMANDS_SHARE * len(inputs)))
+        )
     pairs, results = _arithmetic(task, rng)
-    return _halves(pairs, results, rng.permutation(len(pairs)), len(pairs) // 2)
+    return _halves(pairs, results, rng.permutation(len(pairs)), _count(share, pairs, len(pairs) // 2))
 
 
 def second_task(data: Data, seed: int) -> Split:
     """What a run is fine-tuned on: the same inputs with their features in another order, fixed by `seed`."""
     order = np.random.default_rng([seed, 1]).permutation(data.training.inputs.shape[1])
     return Split(data.training.inputs[:, torch.from_numpy(order)], data.training.labels)
+
+
+def _count(share: float | None, examples: np.ndarray, usual: int) -> int:
+    return usual if share is None else int(share * len(examples))
 
 
 def _halves(inputs: np.ndarray, labels: np.ndarray, order: np.ndarray, n_training: int) -> Data:

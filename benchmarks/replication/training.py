@@ -31,8 +31,9 @@ def train(recipe: Recipe, folder: Path) -> np.ndarray:
         Columns METRICS, one row a checkpoint. The held-out metric is always that of the first task.
     """
     torch.manual_seed(recipe.seed)
-    data = task_data(recipe.task, recipe.seed)
+    data = task_data(recipe.task, recipe.seed, recipe.share)
     model = network(recipe.task)
+    _enlarge(model, recipe)
     optimizers = _optimizers(recipe, model)
     seen = data.training
     rows = [_checkpoint(model, seen, data.held_out, 0, recipe, folder)]
@@ -48,6 +49,14 @@ def train(recipe: Recipe, folder: Path) -> np.ndarray:
             if recipe.kind == "grokking" and generalised and step >= recipe.beyond * generalised + 10 * recipe.every:
                 break
     return np.array(rows)
+
+
+@torch.no_grad()
+def _enlarge(model: nn.Module, recipe: Recipe) -> None:
+    for name, weight in model.named_parameters():
+        factor = recipe.embeddings_times if "embedding" in name else recipe.matrices_times
+        if factor is not None and weight.ndim == 2:
+            weight.mul_(factor)
 
 
 def rate_at(recipe: Recipe, step: int) -> float:

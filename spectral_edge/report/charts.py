@@ -16,7 +16,7 @@ import vl_convert
 
 from spectral_edge.report.drawn import Drawn, drawn_groups
 from spectral_edge.report.palette import LIGHT, Palette
-from spectral_edge.report.panels import WIDTH, WINDOWS, panels
+from spectral_edge.report.panels import WIDTH, WINDOWS, ZOOMED, panels
 from spectral_edge.report.verdict import verdict
 from spectral_edge.tables import RunTables
 
@@ -37,7 +37,7 @@ def run_chart_png(tables: RunTables) -> bytes:
     A run without any window gives an image that says so.
     """
     transitions = tables.transitions.to_pylist()
-    groups = drawn_groups(tables.gaps, transitions)
+    groups = drawn_groups(tables.gaps, transitions, tables.summary)
     name, drawn = next(iter(groups.items()), ("total", None))
     about = f"{_on_one_line(tables.key.project)} \N{MIDDLE DOT} parameter group {_on_one_line(name)}"
     lines = [about, *textwrap.wrap(verdict(tables.summary, transitions), 110)]
@@ -47,7 +47,7 @@ def run_chart_png(tables: RunTables) -> bytes:
         spec = filled(chart_spec(LIGHT), drawn)
         lines.append(_READING)
     spec["title"] = _title(_on_one_line(tables.key.run_name), lines)
-    return vl_convert.vegalite_to_png(spec, vl_version=VEGA_LITE, scale=1.5, allowed_base_urls=[])
+    return vl_convert.vegalite_to_png(_printable(spec), vl_version=VEGA_LITE, scale=1.5, allowed_base_urls=[])
 
 
 def _title(name: str, lines: list[str]) -> dict[str, Any]:
@@ -61,31 +61,38 @@ def chart_spec(palette: Palette) -> Spec:
 
     Built once a process, because Altair takes a second to check it against its schema: take care not to change it.
     """
-    chart = alt.vconcat(*panels(palette), data=WINDOWS, spacing=10).resolve_scale(x="shared", color="independent")
-    return cast("Spec", _with_rows(chart).properties(autosize="pad").configure(**_config(palette)).to_dict())
+    chart = alt.vconcat(*panels(palette), data=WINDOWS, spacing=10).resolve_scale(x="independent", color="independent")
+    spec = cast("Spec", _with_rows(chart).properties(autosize="pad").configure(**config(palette)).to_dict())
+    for panel in spec["vconcat"] if palette.interactive else []:
+        for layer in panel["layer"]:
+            layer["mark"]["clip"] = {"expr": ZOOMED}
+    return spec
 
 
 def _empty_chart_spec(palette: Palette) -> Spec:
     """A chart that says that there is nothing to draw."""
     words = alt.Chart(alt.InlineData([{}])).mark_text(text="No window of updates: nothing to draw.", size=13)
     chart = words.encode(color=alt.value(palette.muted)).properties(width=WIDTH, height=80)
-    return cast("Spec", chart.configure(**_config(palette)).to_dict())
+    return cast("Spec", chart.configure(**config(palette)).to_dict())
 
 
 def filled(spec: Spec, drawn: Drawn) -> Spec:
     """`spec` with the data of one group, without the panels that this group has nothing for. Page.js does the same."""
     empty = {
-        "transitions": not drawn["transitions"],
-        "learning_rate": all(value is None for value in drawn["windows"]["learning_rate"]),
+        "transitions": not drawn.transitions,
+        "metric": not drawn.metric,
+        "learning_rate": not drawn.knows("learning_rate"),
     }
-    first, last = drawn["steps"]
+    first, last = drawn.steps
+    steps = {"first": first, "last": last, "whole_first": first, "whole_last": last}
     return spec | {
-        "params": [{"name": "first", "value": first}, {"name": "last", "value": last}, *spec.get("params", [])],
+        "params": [*({"name": name, "value": value} for name, value in steps.items()), *spec.get("params", [])],
         "vconcat": [panel for panel in spec["vconcat"] if not empty.get(panel["name"], False)],
         "datasets": {
-            "windows": [drawn["windows"]],
-            "stretches": drawn["stretches"],
-            "transitions": drawn["transitions"],
+            "windows": [drawn.windows()],
+            "stretches": drawn.stretches,
+            "transitions": drawn.transitions,
+            "metric": drawn.metric,
         },
     }
 
@@ -105,7 +112,7 @@ def _with_rows(chart: alt.VConcatChart) -> alt.VConcatChart:
     return rows.transform_calculate(**texts)
 
 
-def _config(palette: Palette) -> Mapping[str, Any]:
+def config(palette: Palette) -> Mapping[str, Any]:
     """Look of the chart; `height` of bars and strips is set where they are drawn."""
     quiet = {
         "labelColor": palette.muted,
@@ -139,6 +146,15 @@ def _config(palette: Palette) -> Mapping[str, Any]:
             "rowPadding": 2,
         },
     }
+
+
+def _printable(value: Any) -> Any:
+    """`value` with no control character in any text: vl-convert aborts the process where a name holds one."""
+    if isinstance(value, str):
+        return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in value)
+    if isinstance(value, dict):
+        return {_printable(name): _printable(entry) for name, entry in value.items()}
+    return [_printable(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def _on_one_line(name: str) -> str:

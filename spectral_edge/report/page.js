@@ -4,46 +4,116 @@
   const spec = JSON.parse(document.getElementById("spec").textContent);
   // A tracker shows the page in a sandboxed frame, where neither a download nor a new window is allowed.
   document.body.classList.toggle("framed", window.parent !== window);
-  const drawings = new WeakMap(); // section -> { groups, view, width }, once it was opened
+  const overview = document.getElementById("overview");
+  const packed = new Map([...document.querySelectorAll("script[data-run]")].map((one) => [one.dataset.run, one]));
+  let open = null; // the run that is shown: { name, section, groups, drawn, embedded, width, steps }
 
-  // A run's data: JSON, deflated, in base64. Unpacked when the run is opened.
-  const unpacked = (section) => {
-    const bytes = Uint8Array.from(atob(section.querySelector("script.data").textContent), (c) => c.charCodeAt(0));
-    return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"))).json();
+  const DROPPED_BITS = 12; // as in packing.py
+
+  // The inverse of packing.py: bytes by significance, sums along the windows, float32 with some bits of fraction.
+  const numbers = (bytes) => {
+    const count = bytes.length / 3;
+    const kept = new Uint32Array(count);
+    for (let i = 0, sum = 0; i < count; i += 1) {
+      const zigzag = bytes[i] | (bytes[count + i] << 8) | (bytes[2 * count + i] << 16);
+      sum += (zigzag >>> 1) ^ -(zigzag & 1);
+      kept[i] = sum << DROPPED_BITS;
+    }
+    return Array.from(new Float32Array(kept.buffer), (x) => (Number.isFinite(x) ? Number(x.toPrecision(5)) : null));
+  };
+
+  const row = (values, window, windows, length) => {
+    const list = Array.from({ length }, (_, j) => values[j * windows + window]);
+    return list.slice(0, list.findLastIndex((value) => value !== null) + 1);
+  };
+
+  // What packing.py made of a run: its page as markup, and pairs of a group's name and what is drawn of it.
+  const unpacked = async (name) => {
+    const bytes = Uint8Array.from(atob(packed.get(name).textContent), (c) => c.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+    const whole = new Uint8Array(await new Response(stream).arrayBuffer());
+    const end = whole.indexOf(10); // a line feed
+    const { page, groups } = JSON.parse(new TextDecoder().decode(whole.subarray(0, end)));
+    const all = numbers(whole.subarray(end + 1));
+    let start = 0;
+    for (const [, { windows, measured }] of groups) {
+      const count = windows.step.length;
+      for (const [column, length] of measured) {
+        const values = all.slice(start, (start += count * (length ?? 1)));
+        windows[column] = length === undefined ? values : windows.step.map((_, i) => row(values, i, count, length));
+      }
+    }
+    return { page, groups };
   };
 
   // The same rule as charts.filled: data in, panels without data out; and the width of this screen.
   const filled = (drawn, width) => {
     const empty = {
       transitions: drawn.transitions.length === 0,
+      metric: drawn.metric.length === 0,
       learning_rate: drawn.windows.learning_rate.every((value) => value === null),
     };
     const [first, last] = drawn.steps;
+    const steps = { first, last, whole_first: first, whole_last: last };
     const panels = spec.vconcat.filter((panel) => !empty[panel.name]);
     return {
       ...spec,
-      params: [{ name: "first", value: first }, { name: "last", value: last }, ...(spec.params || [])],
+      params: [...Object.entries(steps).map(([name, value]) => ({ name, value })), ...(spec.params || [])],
       config: { ...spec.config, legend: { ...spec.config.legend, columns: width < 420 ? 3 : 0 } },
       vconcat: panels.map((panel) => ({ ...panel, width })),
-      datasets: { windows: [drawn.windows], stretches: drawn.stretches, transitions: drawn.transitions },
+      datasets: {
+        windows: [drawn.windows],
+        stretches: drawn.stretches,
+        transitions: drawn.transitions,
+        metric: drawn.metric,
+      },
     };
   };
 
-  const draw = async (section) => {
-    const drawing = drawings.get(section);
-    const holder = section.querySelector(".chart");
-    const [name, drawn] = drawing.groups[Number(section.querySelector("select").value)];
-    drawing.width = holder.clientWidth;
-    if (drawing.view) drawing.view.finalize();
-    drawing.view = await vegaEmbed(holder, filled(drawn, Math.max(drawing.width - 84, 160)), {
-      mode: "vega-lite",
-      renderer: "svg",
-      actions: false,
-      ast: true, // expressions are interpreted: the page's policy forbids evaluation
-      defaultStyle: false,
-      tooltip: { disableDefaultStyle: true },
-    });
+  const embedding = {
+    mode: "vega-lite",
+    renderer: "svg",
+    actions: false,
+    ast: true, // expressions are interpreted: the page's policy forbids evaluation
+    defaultStyle: false,
+    tooltip: { disableDefaultStyle: true },
+  };
+
+  // The charts over all runs, once the page stands.
+  const drawOverview = async () => {
+    const holder = document.getElementById("over-time");
+    if (!holder || overview.hidden || holder.dataset.width === String(holder.clientWidth)) return;
+    holder.dataset.width = holder.clientWidth;
+    const { spec: both, shares, changes } = JSON.parse(document.getElementById("over-time-data").textContent);
+    const width = Math.max(holder.clientWidth - 100, 160);
+    const panels = both.vconcat.filter((panel) => panel.name !== "changes" || changes.length > 0);
+    const vconcat = panels.map((panel) => ({ ...panel, width }));
+    const config = { ...both.config, legend: { ...both.config.legend, columns: width < 420 ? 3 : 0 } };
+    await vegaEmbed(holder, { ...both, config, vconcat, datasets: { shares, changes } }, embedding);
+  };
+
+  const draw = async (run) => {
+    const holder = run.section.querySelector(".chart");
+    const [name, drawn] = run.groups[Number(run.section.querySelector("select").value)];
+    run.drawn = drawn;
+    run.width = holder.clientWidth;
+    if (run.embedded) run.embedded.finalize();
+    run.embedded = await vegaEmbed(holder, filled(drawn, Math.max(run.width - 84, 160)), embedding);
+    run.embedded.view.addSignalListener("looked_at", (_, marked) => { if (marked.step) look(run, marked.step); });
+    await look(run, run.steps);
     holder.dataset.group = name;
+  };
+
+  // All panels show the steps from one to another; those of the whole run when `steps` is null or nothing lies between.
+  const look = async (run, steps) => {
+    const [first, last] = run.drawn.steps;
+    const [from, to] = (steps || [first, last]).map((step) => Math.round(Math.min(Math.max(step, first), last)));
+    run.steps = from < to && (from > first || to < last) ? [from, to] : null;
+    const [one, other] = run.steps || [first, last];
+    run.section.querySelector(".from").value = one;
+    run.section.querySelector(".to").value = other;
+    run.section.querySelector(".whole").disabled = run.steps === null;
+    await run.embedded.view.signal("first", one).signal("last", other).runAsync();
   };
 
   const cell = (value) => {
@@ -71,32 +141,68 @@
     return [["group", ...header].join(","), ...lines, ""].join("\r\n");
   };
 
-  const download = (section) => {
-    const address = URL.createObjectURL(new Blob([table(drawings.get(section).groups)], { type: "text/csv" }));
-    const link = Object.assign(document.createElement("a"), { href: address, download: `${section.id}.csv` });
-    link.click();
+  const save = (text, type, name) => {
+    const address = URL.createObjectURL(new Blob([text], { type }));
+    Object.assign(document.createElement("a"), { href: address, download: name }).click();
     URL.revokeObjectURL(address);
   };
 
-  const opened = () => single
-    ? document.querySelector("section.run")
-    : document.querySelector(`section.run[id="${CSS.escape(location.hash.slice(1))}"]`); // :target is not set yet at load
-
-  const prepare = async (section) => {
-    drawings.set(section, { groups: await unpacked(section), view: null, width: 0 });
-    const tools = section.querySelector(".tools");
-    tools.querySelector("select").addEventListener("change", () => draw(section));
-    tools.querySelector("button").addEventListener("click", () => download(section));
-    await draw(section);
-    tools.hidden = false;
+  // Outside of the page nothing gives colours their names.
+  const picture = async (run) => {
+    const style = getComputedStyle(document.documentElement);
+    const svg = await run.embedded.view.toSVG();
+    return svg.replace(/var\((--[a-z0-9-]+)\)/g, (_, name) => style.getPropertyValue(name).trim());
   };
 
-  const open = () => {
-    const section = opened();
-    if (!section) return;
+  const tools = (run) => {
+    const part = (selector) => run.section.querySelector(`.charts ${selector}`);
+    const chosen = () => look(run, [Number(part(".from").value), Number(part(".to").value)]);
+    part("select").addEventListener("change", () => draw(run));
+    part(".from").addEventListener("change", chosen);
+    part(".to").addEventListener("change", chosen);
+    part(".whole").addEventListener("click", () => look(run, null));
+    part(".csv").addEventListener("click", () => save(table(run.groups), "text/csv", `${run.name}.csv`));
+    part(".svg").addEventListener("click", async () => save(await picture(run), "image/svg+xml", `${run.name}.svg`));
+    part(".tools").hidden = false;
+  };
+
+  const show = async (name) => {
+    const { page, groups } = await unpacked(name);
+    if (!single && location.hash.slice(1) !== name) return; // another was opened meanwhile
+    if (!single) {
+      leave();
+      overview.hidden = true;
+      overview.insertAdjacentHTML("afterend", page);
+    }
+    const section = document.querySelector("section.run");
+    open = { name, section, groups, drawn: null, embedded: null, width: 0, steps: null };
     window.scrollTo(0, 0);
     section.focus({ preventScroll: true });
-    if (section.querySelector("script.data") && !drawings.has(section)) prepare(section);
+    if (groups.length === 0) return;
+    const run = open;
+    await draw(run);
+    tools(run);
+  };
+
+  const leave = () => {
+    if (!open) return;
+    if (open.embedded) open.embedded.finalize();
+    open.section.remove();
+    open = null;
+  };
+
+  let place = 0; // where the overview was left
+  const follow = () => {
+    const name = location.hash.slice(1);
+    if (packed.has(name)) {
+      if (!open) place = window.scrollY;
+      show(name);
+    } else if (open) {
+      leave();
+      overview.hidden = false;
+      window.scrollTo(0, place);
+      drawOverview();
+    }
   };
 
   const search = () => {
@@ -104,49 +210,59 @@
     if (!field) return;
     const bodies = [...document.querySelectorAll("table.runs tbody")].map((body) => ({
       body,
-      project: body.querySelector(".project").textContent.toLowerCase(),
+      name: body.querySelector(".project").textContent.toLowerCase(),
       rows: [...body.querySelectorAll(".row")].map((row) => [row, row.textContent.toLowerCase()]),
     }));
     const total = bodies.reduce((sum, { rows }) => sum + rows.length, 0);
+    const [project, outcome] = ["project", "outcome"].map((id) => document.getElementById(id));
     const filter = () => {
       const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
       let found = 0;
-      for (const { body, project, rows } of bodies) {
+      bodies.forEach(({ body, name, rows }, index) => {
         let here = 0;
         for (const [row, text] of rows) {
-          const match = words.every((word) => text.includes(word) || project.includes(word));
+          const match = words.every((word) => text.includes(word) || name.includes(word))
+            && (!project.value || Number(project.value) === index)
+            && (!outcome.value || row.dataset.outcome === outcome.value);
           row.hidden = !match;
           here += match;
         }
         body.hidden = here === 0;
         found += here;
-      }
+      });
       document.getElementById("nothing").hidden = found > 0;
-      document.getElementById("found").value = words.length ? `${found} of ${total}` : "";
+      document.getElementById("found").value =
+        words.length || project.value || outcome.value ? `${found} of ${total}` : "";
     };
+    project.addEventListener("change", filter);
+    outcome.addEventListener("change", filter);
     field.addEventListener("input", filter);
     field.closest(".tools").hidden = false;
-    if (field.value) filter(); // the browser may keep the field's text over a reload
+    filter(); // the browser may keep the field's text over a reload
     document.addEventListener("keydown", (event) => {
-      if (event.key === "/" && !opened() && document.activeElement !== field) {
+      if (event.key === "/" && !open && document.activeElement !== field) {
         event.preventDefault();
         field.focus();
-      } else if (event.key === "Escape" && opened() && !single) {
+      } else if (event.key === "Escape" && open) {
         location.hash = "";
       }
     });
   };
 
   search();
-  window.addEventListener("hashchange", open);
   let waiting = 0;
   window.addEventListener("resize", () => {
     clearTimeout(waiting);
     waiting = setTimeout(() => {
-      const section = opened();
-      const drawing = section && drawings.get(section);
-      if (drawing && drawing.view && section.querySelector(".chart").clientWidth !== drawing.width) draw(section);
+      drawOverview();
+      if (open && open.embedded && open.section.querySelector(".chart").clientWidth !== open.width) draw(open);
     }, 150);
   });
-  open();
+  if (single) {
+    show(packed.keys().next().value);
+  } else {
+    window.addEventListener("hashchange", follow);
+    follow();
+    setTimeout(drawOverview); // the table of runs first
+  }
 })();

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
-import zlib
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
@@ -27,6 +25,10 @@ from markupsafe import Markup
 from spectral_edge.report.atomic import write_atomically
 from spectral_edge.report.charts import VEGA_LITE, chart_spec
 from spectral_edge.report.drawn import GAP_COLUMNS
+from spectral_edge.report.last_audit import Before, before_last_audit
+from spectral_edge.report.over_time import changes_in_time, overview_spec, shares_of_regimes
+from spectral_edge.report.overview import advice_to, found_in, news_of, projects_of
+from spectral_edge.report.packing import packed
 from spectral_edge.report.palette import PAGE, REGIMES
 from spectral_edge.report.scores import scorecard_view
 from spectral_edge.report.verdict import Row, as_mapping, false_alarm_rate
@@ -61,11 +63,19 @@ def write_report(store: Store, output: Path) -> None:
     tables = store.datasets()
     gaps = tables["gaps"].to_table(columns=list(GAP_COLUMNS))
     scores = scores_of_views(tables, earlier=False)
-    write_atomically(render_page(tables["runs"].to_table(), gaps, tables["transitions"].to_table(), scores), output)
+    runs, transitions = tables["runs"].to_table(), tables["transitions"].to_table()
+    page = render_page(runs, gaps, transitions, scores, before=before_last_audit(store, runs))
+    write_atomically(page, output)
 
 
 def render_page(
-    runs: pa.Table, gaps: pa.Table, transitions: pa.Table, scores: Sequence[Score] = (), *, single: bool = False
+    runs: pa.Table,
+    gaps: pa.Table,
+    transitions: pa.Table,
+    scores: Sequence[Score] = (),
+    *,
+    single: bool = False,
+    before: Before | None = None,
 ) -> str:
     """The report as HTML.
 
@@ -75,14 +85,20 @@ def render_page(
         transitions: Rows of table `transitions` of these runs.
         scores: Every prediction on these runs, or on some of them.
         single: Leave out the overview; `runs` has one row.
+        before: What the store held before the last audit, to say what is new; see :mod:`spectral_edge.report.last_audit`.
     """
     views = list(_views(runs, gaps, transitions))
     styles, scripts = _asset("page.css"), (_vega(), _asset("page.js"))
-    template = _environment().get_template("page.html")
-    return template.render(
+    card = scorecard_view(scores)
+    run_page = _environment().get_template("run.html")
+    sections = [Markup(run_page.render(view=view, single=single, scores=card.by_run)) for view in views]  # noqa: S704  the template escaped what is not ours
+    return _environment().get_template("page.html").render(
         single=single,
         views=views,
-        projects=[(name, list(rows)) for name, rows in groupby(views, lambda view: view.row["project"])],
+        projects=projects_of(views),
+        found=found_in(views),
+        advice=advice_to(views),
+        news=None if before is None else news_of(views, *before),
         failures=[view for view in views if view.error],
         counts={outcome: sum(view.outcome == outcome for view in views) for outcome in _OUTCOMES},
         outcomes=_OUTCOMES,
@@ -90,11 +106,18 @@ def render_page(
         versions=sorted({as_mapping(view.row["versions"]).get("spectral-edge", "unknown") for view in views}),
         chance=_by_chance([view.row for view in views if view.outcome in {"change", "none"}]),
         regimes=REGIMES,
-        scorecard=scorecard_view(scores),
+        scorecard=card,
+        sections=sections,
+        packed=[packed(view.groups, "" if single else page) for view, page in zip(views, sections, strict=True)],
         styles=Markup(styles),  # noqa: S704  our own file
         scripts=[Markup(script) for script in scripts],  # noqa: S704  our own file and the bundle of vl-convert
         policy=_policy(styles, scripts),
         chart=chart_spec(PAGE),
+        over_time={
+            "spec": overview_spec(),
+            "shares": shares_of_regimes(views),
+            "changes": changes_in_time(views),
+        },
     )
 
 
@@ -154,19 +177,13 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["json"] = _json
-    environment.filters["packed"] = _packed
+    environment.filters["zip"] = partial(zip, strict=True)
     return environment
 
 
 def _json(value: object) -> Markup:
     """JSON that may stand inside a script element: no `<`, `>`, `&`, and ASCII only."""
     return htmlsafe_json_dumps(value, separators=(",", ":"), allow_nan=False)
-
-
-def _packed(value: object) -> str:
-    """JSON, deflated, in base64: less than half the size, and no character that markup knows."""
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-    return base64.b64encode(zlib.compress(text.encode())).decode()
 
 
 def _asset(name: str) -> str:

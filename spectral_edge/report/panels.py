@@ -14,6 +14,10 @@ WIDTH: Final = 660
 WINDOWS: Final = alt.NamedData("windows")
 STRETCHES: Final = alt.NamedData("stretches")
 CHANGES: Final = alt.NamedData("transitions")
+METRIC: Final = alt.NamedData("metric")
+
+ZOOMED: Final = "first > whole_first || last < whole_last"
+"""Whether a part of the run is looked at; without that nothing is clipped, so that lines at a panel's edge stay whole."""
 
 _SIGMA: Final = "\N{GREEK SMALL LETTER SIGMA}"
 _STEP: Final = "step:Q"
@@ -38,13 +42,14 @@ def panels(palette: Palette) -> list[alt.LayerChart]:
     # Short windows have no such change: a layer of their points would be empty, of which Vega complains.
     change = _series("gram_change_relative", "linear", p, last=True)[:1]
     return [
-        _changes(p),
         _regimes(p),
+        _changes(p),
         _panel("singular_values", sigma, 150, p, *_sigma(p)),
         _panel("gap_ratio", "Gap ratio at k* (log scale)", 80, p, *_series("gap_ratio", "log", p)),
         _panel("k_star", "k*, directions above the gap", 56, p, *_k_star(p)),
         _panel("overlap", "Overlap with the window before", 80, p, *_overlap(p)),
         _panel("rotation_degrees", "Rotation of the leading k* directions (degrees)", 56, p, *_rotation(p)),
+        _metric(p),
         _panel("learning_rate", "Learning rate", 44, p, *_series("learning_rate", "linear", p)),
         _panel("gram_change_relative", "Change of the Gram matrix / its trace", 80, p, *change),
     ]
@@ -62,9 +67,10 @@ def _x(*, labels: bool) -> alt.X:
     return alt.X(_STEP, axis=axis, scale=_across())
 
 
-def _across() -> alt.Scale:
-    """The steps of the whole run, whatever a layer holds."""
-    return alt.Scale(domain=[alt.ExprRef("first"), alt.ExprRef("last")], nice=False, zero=False)
+def _across(*, whole: bool = False) -> alt.Scale:
+    """The steps looked at, or those of the whole run, whatever a layer holds."""
+    ends = ("whole_first", "whole_last") if whole else ("first", "last")
+    return alt.Scale(domain=[alt.ExprRef(end) for end in ends], nice=False, zero=False)
 
 
 def _panel(name: str, title: str, height: int, palette: Palette, *marks: alt.Chart) -> alt.LayerChart:
@@ -83,9 +89,9 @@ def _under(palette: Palette) -> list[alt.Chart]:
     ]
 
 
-def _onsets(palette: Palette) -> list[alt.Chart]:
+def _onsets(palette: Palette, *, whole: bool = False) -> list[alt.Chart]:
     rule = alt.Chart(CHANGES).mark_rule(strokeWidth=1.25)
-    return [rule.encode(x=alt.X("onset_step:Q", scale=_across()), color=alt.value(palette.change))]
+    return [rule.encode(x=alt.X("onset_step:Q", scale=_across(whole=whole)), color=alt.value(palette.change))]
 
 
 def _pointer(name: str, palette: Palette) -> list[alt.Chart]:
@@ -166,19 +172,66 @@ def _rotation(palette: Palette) -> tuple[alt.Chart, ...]:
     return _marked(alt.Chart().encode(x=_x(labels=False), y=y, color=alt.value(palette.ink)), palette)
 
 
+def _metric(palette: Palette) -> alt.LayerChart:
+    """The mean of the run's own metric before its onset and after, and the onset's interval.
+
+    The store keeps these five numbers of a metric, and not its values.
+    """
+    y = alt.Y("value:Q", title=None, axis=alt.Axis(format="~g", tickCount=2), scale=alt.Scale(zero=False, nice=True, padding=5))
+    color = alt.Color(
+        "name:N", scale=alt.Scale(range=[palette.directions[0]]), legend=alt.Legend(title=None, symbolType="stroke")
+    )
+    tips = [
+        alt.Tooltip("name:N", title="metric"),
+        alt.Tooltip("value:Q", title="mean", format=".4"),
+        alt.Tooltip("part:N", title="over the checkpoints"),
+        alt.Tooltip("onset:Q", title="moves at", format=","),
+        alt.Tooltip("low:Q", title="from", format=","),
+        alt.Tooltip("high:Q", title="to", format=","),
+    ]
+    base = alt.Chart(METRIC)
+    band = base.transform_filter("datum.part === 'after'").mark_rect(opacity=0.12)
+    interval = band.encode(
+        x=alt.X("low:Q", scale=_across()), x2="high:Q", color=alt.value(palette.directions[0]), tooltip=tips
+    )
+    line = base.mark_line(strokeWidth=2).encode(x=_x(labels=False), y=y, detail="part:N", color=color, tooltip=tips)
+    title = "Metric: its means before and after it moves"
+    layers = [*_under(palette), interval, line, *_onsets(palette)]
+    return alt.LayerChart(layer=layers, name="metric", title=title, height=44, width=WIDTH)
+
+
 def _regimes(palette: Palette) -> alt.LayerChart:
-    """The regime strip: full height where one is given, a thin line where none is."""
+    """The regime strip of the whole run: full height where one is given, a thin line where none is.
+
+    In the page, steps that are marked here are those that all other panels show.
+    """
     scale = alt.Scale(domain=list(REGIMES), range=list(palette.regimes))
     color = alt.Color("regime:N", scale=scale, legend=alt.Legend(title=None, symbolType="square"))
     tips = [alt.Tooltip("regime:N"), alt.Tooltip("from:Q", format=","), alt.Tooltip("to:Q", format=",")]
     reason = alt.Tooltip("reason:N", title="why")
     base = alt.Chart(STRETCHES).encode(
-        x=alt.X("from:Q", axis=None, scale=_across()), x2="to:Q", color=color, tooltip=[*tips, reason]
+        x=alt.X("from:Q", axis=None, scale=_across(whole=True)), x2="to:Q", color=color, tooltip=[*tips, reason]
     )
     given = base.transform_filter("datum.regime !== 'undetermined'").mark_rect(y=0, y2=18)
     none = base.transform_filter("datum.regime === 'undetermined'").mark_rect(y=7, y2=11)
-    layers = [given, none, *_onsets(palette)]
-    return alt.LayerChart(layer=layers, name="regimes", title="Regime", height=18, width=WIDTH)
+    layers = [*_brush(palette), given, none, *_onsets(palette, whole=True)]
+    title = "Regime over the whole run: drag to look at a part of it" if palette.interactive else "Regime"
+    return alt.LayerChart(layer=layers, name="regimes", title=title, height=18, width=WIDTH)
+
+
+def _brush(palette: Palette) -> list[alt.Chart]:
+    """What the pointer marks, as selection `looked_at` over column `step`, to which page.js listens; and a line under
+    the windows that are looked at, however they were chosen.
+    """
+    if not palette.interactive:
+        return []
+    unseen = alt.BrushConfig(fillOpacity=0, strokeOpacity=0)
+    brush = alt.selection_interval(name="looked_at", encodings=["x"], mark=unseen, zoom=False)
+    ground = alt.Chart(WINDOWS).mark_rect(y=-4, y2=22, opacity=0)
+    x = alt.X(_STEP, axis=None, scale=_across(whole=True))
+    inside = alt.Chart(WINDOWS).transform_filter(f"({ZOOMED}) && datum.step >= first && datum.step <= last")
+    shown = inside.mark_line(y=16.5, strokeWidth=3).encode(x=x, color=alt.value(palette.ink))
+    return [ground.encode(x=x).add_params(brush), shown]
 
 
 def _changes(palette: Palette) -> alt.LayerChart:

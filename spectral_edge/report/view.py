@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -42,6 +43,7 @@ class Change:
     q_value: str
     lead: str
     regimes: str
+    q: float
 
 
 @dataclass(frozen=True)
@@ -75,11 +77,6 @@ class RunView:
     strip_text: str
     groups: Mapping[str, Drawn]
 
-    @property
-    def charts(self) -> list[tuple[str, Drawn]]:
-        """Groups with their drawn data, as pairs: a group's name is tracker text, and never a key in the page."""
-        return list(self.groups.items())
-
 
 def run_view(summary: Row, gaps: pa.Table, transitions: Sequence[Row]) -> RunView:
     """What the page shows of one run.
@@ -89,7 +86,7 @@ def run_view(summary: Row, gaps: pa.Table, transitions: Sequence[Row]) -> RunVie
         gaps: Its rows of table `gaps`, columns `GAP_COLUMNS` at least.
         transitions: Its rows of table `transitions`.
     """
-    groups = drawn_groups(gaps, transitions)
+    groups = drawn_groups(gaps, transitions, summary)
     leading = next(iter(groups.values()), None)
     ordered = sorted(transitions, key=lambda row: (row["onset_step"], row["group"], row["kind"]))
     best = strongest(transitions)
@@ -111,7 +108,7 @@ def run_view(summary: Row, gaps: pa.Table, transitions: Sequence[Row]) -> RunVie
         versions=_pairs(summary["versions"]),
         strip=strip,
         onsets=onsets,
-        strip_text="; ".join(_stretch_text(stretch) for stretch in leading["stretches"]) if leading else "",
+        strip_text="; ".join(_stretch_text(stretch) for stretch in leading.stretches) if leading else "",
         groups=groups,
     )
 
@@ -175,6 +172,7 @@ def _change(row: Row) -> Change:
         q_value=probability(row["q_value"]),
         lead=lead_phrase(row) or "",
         regimes=_arrow(row["regime_before"], row["regime_after"]),
+        q=math.inf if row["q_value"] is None else row["q_value"],
     )
 
 
@@ -189,12 +187,14 @@ def _notes(summary: Row, drawn: Drawn | None) -> Iterator[str]:
     yield from summary["warnings"] or ()
     if drawn is None:
         return
-    short = sum(map(bool, drawn["windows"]["short"]))
+    short = sum(map(bool, drawn.counted["short"]))
     if short:
         yield f"{count(short, 'window')} at the start hold fewer updates than a full one and are drawn dashed."
-    if all(value is None for value in drawn["windows"]["learning_rate"]):
+    if not drawn.metric and summary["metric_name"]:
+        yield f"No shift of {summary['metric_name']} is established, so it is not drawn; the store keeps no other values."
+    if not drawn.knows("learning_rate"):
         yield "No learning rate is known for this run, so no adiabatic parameter could be computed."
-    unknown = [one for one in drawn["stretches"] if one["regime"] == "undetermined" and one["reason"]]
+    unknown = [one for one in drawn.stretches if one["regime"] == "undetermined" and one["reason"]]
     for stretch in unknown[:REASONS_SHOWN]:
         reason = stretch["reason"].rstrip(".")
         yield f"No regime from step {number(stretch['from'])} to {number(stretch['to'])}: {reason}."
@@ -229,7 +229,7 @@ def _pairs(text: str | None) -> tuple[tuple[str, str], ...]:
 
 
 def _strip(drawn: Drawn) -> tuple[tuple[Band, ...], tuple[float, ...]]:
-    stretches: list[dict[str, Any]] = drawn["stretches"]
+    stretches: list[dict[str, Any]] = drawn.stretches
     if not stretches:
         return (), ()
     first, last = stretches[0]["from"], stretches[-1]["to"]
@@ -238,7 +238,7 @@ def _strip(drawn: Drawn) -> tuple[tuple[Band, ...], tuple[float, ...]]:
         Band(one["regime"], round((one["from"] - first) * scale, 2), round((one["to"] - one["from"]) * scale, 2))
         for one in stretches
     )
-    return tuple(bands), tuple(round((one["onset_step"] - first) * scale, 2) for one in drawn["transitions"])
+    return tuple(bands), tuple(round((one["onset_step"] - first) * scale, 2) for one in drawn.transitions)
 
 
 def _stretch_text(stretch: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """The short variant of `python -m benchmarks.replication`, and what its numbers are made of."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from benchmarks.replication import __main__ as command
 from benchmarks.replication import runs as kept
 from benchmarks.replication.recipes import FAMILIES, FIRST_SEED, Recipe, queue, short
 from benchmarks.replication.runs import Run, pass_over
+from benchmarks.replication.search import search
 from benchmarks.replication.training import train
 from spectral_edge import Settings, analyse
 
@@ -109,6 +111,14 @@ def test_coarser_checkpoints_are_those_that_a_sparser_run_would_have_kept(tmp_pa
     band = sparse.bands(Settings(lags=60))["total"].values
     # Differences of float32 weights summed in float64: exact up to the order of the sums.
     np.testing.assert_allclose(band, summed.bands["total"].values, rtol=1e-9, atol=1e-12)
+
+
+def test_a_trial_tells_what_the_metrics_say_and_a_larger_start_is_one() -> None:
+    recipe = replace(short()[0], task="dyck", steps=4, share=0.1)
+    row = search([recipe, replace(recipe, embeddings_times=8.0, matrices_times=3.0)]).rows
+    assert [one["steps"] for one in row] == [4, 4]
+    assert row[0]["fitted"] == row[0]["held-out 0.95"] == "never"
+    assert row[0]["held-out at most"] != row[1]["held-out at most"]
 
 
 def test_the_queue_begins_with_three_seeds_of_each_kind_and_holds_every_run_once() -> None:

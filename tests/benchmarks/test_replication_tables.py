@@ -8,13 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.replication.confusion import CLASSES, balanced, best_rule, products
+from benchmarks.replication.confusion import CLASSES, balanced, best_rule, products, products_before
 from benchmarks.replication.contrasts import Labelled, truth
 from benchmarks.replication.intervals import Share, area, bootstrap
+from benchmarks.replication.kinds import best_cut, held_out_table, kinds_table, moving
 from benchmarks.replication.order import decline, horizons
 from benchmarks.replication.phases import events, phases
 from benchmarks.replication.positions import threshold_table
-from benchmarks.replication.recipes import FAMILIES, Recipe
+from benchmarks.replication.precision import now, plateaus, precision_table
+from benchmarks.replication.recipes import CONTROLS, FAMILIES, Recipe
 from benchmarks.replication.runs import Run
 from benchmarks.replication.shape import hill, three_phases
 from benchmarks.replication.statistics import HISTORY, against_history, statistics
@@ -182,9 +184,72 @@ def test_the_best_rule_scores_what_counting_gives_and_the_products_regime_is_one
         assert score == pytest.approx(balanced(runs, rule.read))
         assert score >= 1 / 3 - 0.1
     assert set(products(runs[0], W4)) <= {*CLASSES, "undetermined"}
-    # The product reads its regime from the same ratio at 1.5 and 3, wherever it reads one at all.
-    ratio, regime = runs[0].windows.values[HISTORY], products(runs[0], W4)
+    # Before, the product read its regime from the same ratio at 1.5 and 3, wherever it read one at all.
+    ratio, regime = runs[0].windows.values[HISTORY], products_before(runs[0], W4)
     read = regime != "undetermined"
     expected = np.where(ratio < 1.5, "plateau", np.where(ratio < 3, "transition", "unstable"))
     assert read.any()
     assert (regime[read] == expected[read]).all()
+
+
+def shrunk(held_out: np.ndarray, seed: int) -> Run:
+    """Updates that become small at step 30, which reads as a plateau for as long as most of the past is larger."""
+    updates = noise(60, seed)
+    updates[30:] *= 0.3
+    return made(updates, steps_to(60, (5, 1.0)), held_out)
+
+
+def test_precision_counts_runs_and_windows_that_are_named_rightly() -> None:
+    rising = shrunk(steps_to(60, (30, 0.6), (45, 0.96)), 3)  # small updates while the metric rises
+    still = shrunk(steps_to(60, (10, 0.6), (12, 0.96)), 4)  # after it rose
+    runs = [labelled_run(rising), labelled_run(still)]
+    readings = [now(one, W4) == "plateau" for one in runs]
+    assert readings[0].any()
+    assert readings[1].any()
+    right = [
+        float(np.isin(one.phase[named], ("plateau", "post", "quiet")).mean())
+        for one, named in zip(runs, readings, strict=True)
+    ]
+    assert right == [0.0, 1.0]
+    rows = {(row["rule"], row["runs"], row["regime"]): row for row in precision_table(runs, W4).rows}
+    row = rows["now", "development", "plateau"]
+    assert (row["named in"], row["wrong anywhere"], row["mostly right in"]) == ("2/2", 1, "1/2 [0.01, 0.99]")
+    assert str(row["right"]).startswith("0.50 [0.00, 1.00]")
+    assert rows["now", "new seeds", "plateau"]["named in"] == "0/0"
+
+
+def test_thresholds_of_a_plateau_are_scored_on_the_worst_kind() -> None:
+    rising = shrunk(steps_to(60, (30, 0.6), (45, 0.96)), 3)
+    never = next(one for one in plateaus([[labelled_run(rising)]], W4) if (one.steady, one.small) == (1.5, 0.6))
+    assert never.worst == 0.0
+    still = shrunk(steps_to(60, (10, 0.6), (12, 0.96)), 4)
+    found = plateaus([[labelled_run(still)]], W4)
+    assert found[0].worst >= 0.85
+    assert next(one for one in found if (one.steady, one.small) == (1.5, 0.6)).worst == 1.0
+
+
+def test_a_kind_held_out_has_no_part_in_the_choice() -> None:
+    held_out = steps_to(60, (15, 0.6), (25, 1.0))
+    told = []
+    for family, sign in (("a", 1), ("b", 1), ("c", -1)):
+        updates = noise(60, 7)
+        updates[15:29] *= 4.0**sign
+        updates[33:] *= 4.0**-sign
+        told.append(made(updates, steps_to(60, (5, 1.0)), held_out, replace(GROKKING, family=family)))
+    moved = moving([labelled_run(run) for run in told], 4)
+    assert [one.family for one in moved] == ["a", "b", "c"]
+    table = {row["statistic"]: row for row in kinds_table(moved).rows}
+    norm = table["update norm"]
+    assert float(str(norm["a"])) > 0.9
+    assert float(str(norm["lowest"])) == float(str(norm["c"])) < 0.3
+    rows = {row["kind held out"]: row for row in held_out_table(moved).rows}
+    assert (rows["c"]["chosen"], rows["c"]["threshold"]) == best_cut(moved[:2])[:2]
+    above = moved[2].values[str(rows["c"]["chosen"])] >= float(str(rows["c"]["threshold"]))
+    halves = [np.mean(above[moved[2].moves]), np.mean(~above[~moved[2].moves])]
+    assert rows["c"]["balanced, held out"] == pytest.approx(np.mean(halves))
+
+
+def test_the_controls_have_the_decay_of_the_runs_that_grok_and_hashes_of_old_recipes_stay() -> None:
+    assert {family.weight_decay for family in FAMILIES if family.family in CONTROLS} == {GROKKING.weight_decay}
+    # That of the first run that was trained, from its file's name.
+    assert FAMILIES[0].hash == "7f928b1bc836"

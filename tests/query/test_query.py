@@ -123,7 +123,7 @@ def test_sql(store: Store, sql: str, rows: list[dict[str, Any]]) -> None:
 def test_summaries_and_descriptions(store: Store) -> None:
     assert "regime" in query(store, "DESCRIBE gaps")["column_name"].to_pylist()
     assert query(store, "SUMMARIZE gaps").num_rows == len(SCHEMAS["gaps"])
-    assert set(SCHEMAS) == set(query(store, "SHOW TABLES")["name"].to_pylist())
+    assert {*SCHEMAS, "audit_log"} == set(query(store, "SHOW TABLES")["name"].to_pylist())
 
 
 def test_named_questions(store: Store) -> None:
@@ -153,7 +153,7 @@ def test_an_unknown_table_tells_which_there_are(store: Store) -> None:
     with pytest.raises(UsageError) as caught:
         query(store, "SELECT * FROM gap")
     assert "Table with name gap does not exist" in str(caught.value)
-    assert "Tables: runs, inner_products, gaps, transitions, scorecard." in str(caught.value)
+    assert "Tables: runs, inner_products, gaps, transitions, scorecard, audit_log." in str(caught.value)
 
 
 def test_an_unknown_column_tells_which_there_are(store: Store) -> None:

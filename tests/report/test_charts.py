@@ -53,7 +53,7 @@ def test_a_very_long_name_does_not_widen_the_png() -> None:
 
 def test_panels_without_data_are_left_out() -> None:
     run = make_run(change_at=None, learning_rate=False)
-    drawn = drawn_groups(run.gaps, [])["total"]
+    drawn = drawn_groups(run.gaps, [], run.summary)["total"]
     named = [panel["name"] for panel in filled(chart_spec(LIGHT), drawn)["vconcat"]]
     assert "learning_rate" not in named
     assert "transitions" not in named
@@ -62,13 +62,13 @@ def test_panels_without_data_are_left_out() -> None:
 
 def test_filling_leaves_the_template_as_it_was() -> None:
     before = repr(chart_spec(PAGE))
-    filled(chart_spec(PAGE), drawn_groups(make_run().gaps, make_run().transitions.to_pylist())["total"])
+    filled(chart_spec(PAGE), drawn_groups(make_run().gaps, make_run().transitions.to_pylist(), make_run().summary)["total"])
     assert repr(chart_spec(PAGE)) == before
 
 
 def test_stretches_cover_the_run_without_overlap() -> None:
     run = make_run(blurred=range(50, 75))
-    stretches = drawn_groups(run.gaps, [])["total"]["stretches"]
+    stretches = drawn_groups(run.gaps, [], run.summary)["total"]["stretches"]
     assert stretches[0]["from"] == 0
     assert stretches[-1]["to"] == run.summary["step_last"]
     pairs = list(itertools.pairwise(stretches))

@@ -112,9 +112,9 @@ def test_the_keyboard_is_enough(show: Show, report: str) -> None:
     browser.one("body").send_keys("/")
     browser.driver.switch_to.active_element.send_keys("wd1-s1", Keys.TAB)
     browser.driver.switch_to.active_element.send_keys(Keys.ENTER)
-    browser.wait("section.run:target svg.marks")
+    browser.wait("section.run svg.marks")
     assert browser.seen("section.run h2") == ["grok-wd1-s1"]
-    assert browser.run("return document.activeElement.matches('section.run:target')")
+    assert browser.run("return document.activeElement.matches('section.run')")
     browser.driver.switch_to.active_element.send_keys(Keys.ESCAPE)
     assert browser.wait("#overview")
     assert browser.one("#search").get_attribute("value") == "wd1-s1"
@@ -125,7 +125,7 @@ def test_a_chart_is_drawn_only_when_its_run_is_opened(show: Show, report: str) -
     assert browser.all("svg.marks") == []
     browser.open_run("grok-wd0-s0")
     assert len(browser.all("svg.marks")) == 1
-    browser.one("section.run:target .back a").click()
+    browser.one("section.run .back a").click()
     browser.open_run("grok-wd1-s0")
     assert len(browser.all("svg.marks")) == 2
 
@@ -135,7 +135,7 @@ def test_a_link_to_a_run_opens_it_with_its_chart(show: Show, report: str) -> Non
     browser = show(report)
     address = browser.one(".row a").get_attribute("href")
     browser.visit("about:blank").visit(str(address))
-    browser.wait("section.run:target svg.marks")
+    browser.wait("section.run svg.marks")
     assert browser.complaints() == []
 
 
@@ -226,10 +226,10 @@ def test_the_scorecard_counts_runs_and_says_what_lacks(show: Show, report: str) 
 def test_each_run_shows_what_decided(show: Show, report: str) -> None:
     browser = show(report)
     browser.open_run("grok-wd1-s0")
-    cells = browser.seen("section.run:target .scores tbody tr:first-child > *")
+    cells = browser.seen("section.run .scores tbody tr:first-child > *")
     assert cells[:2] == ["Gap dynamics precede generalisation.", "holds"]
     assert "test_accuracy changes at step 2180" in cells[2]
-    assert len(browser.seen("section.run:target .scores tbody tr")) == len(PREDICTIONS)
+    assert len(browser.seen("section.run .scores tbody tr")) == len(PREDICTIONS)
 
 
 def test_without_a_scorecard_the_page_says_nothing_of_it(show: Show) -> None:
@@ -310,8 +310,8 @@ def test_a_run_without_windows_and_a_failed_one_have_pages(show: Show) -> None:
     browser = show(render_page(*stacked(*runs)))
     for name, words in (("two checkpoints", "nothing to draw"), ("broken", "could not be audited")):
         next(link for link in browser.all(".row a") if link.text == name).click()
-        assert words in browser.one("section.run:target").text
-        browser.one("section.run:target .back a").click()
+        assert words in browser.one("section.run").text
+        browser.one("section.run .back a").click()
     assert browser.complaints() == []
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 
 import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder
 
+from spectral_edge import delta
 from spectral_edge.store import Store
+from spectral_edge.store_place import present
 from spectral_edge.tables import SCHEMAS, RunKey, RunTables, audit_id, build
 
 
@@ -91,10 +94,14 @@ def assert_same(found: RunTables | None, written: RunTables) -> None:
 
 
 def raw(store: Store) -> dict[str, list[str]]:
-    """Every row that deltalake reads from the tables, committed or not, in one order."""
-    options = store.location.storage_options()
-    tables = {name: DeltaTable(store.location.table_uri(name), storage_options=options) for name in SCHEMAS}
+    """Every row that deltalake reads from the tables that are there, committed or not, in one order."""
+    tables = {name: delta.open_table(store.location, name) for name in present(store.location)}
     return {name: sorted(repr(row) for row in _everything(table).to_pylist()) for name, table in tables.items()}
+
+
+def as_older(tables: RunTables) -> RunTables:
+    """`tables` as a version before table `scorecard` stored them."""
+    return replace(tables, scorecard=build("scorecard", []))
 
 
 def _everything(table: DeltaTable) -> pa.Table:

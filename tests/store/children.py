@@ -19,11 +19,13 @@ from audits import audit, key_of
 
 import spectral_edge.store
 from spectral_edge.errors import DiskFullError
+from spectral_edge.export import export_query, export_runs
+from spectral_edge.importing import import_runs
 from spectral_edge.store import Store
 from spectral_edge.store_lock import write_lock
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["audits", "spectral_edge.store"])
+PROCESSES.set_forkserver_preload(["audits", "spectral_edge.importing", "spectral_edge.export"])
 _OURS = str(Path(spectral_edge.store.__file__).parent)
 
 
@@ -73,6 +75,23 @@ def count_lines(uri: str, settings_hash: str, runs: Sequence[str], answer: Queue
     write_runs(uri, settings_hash, runs, {})
     sys.settrace(None)
     answer.put(counts[0])
+
+
+def export_killed_at(uri: str, output: str, sql: str | None, line: int) -> None:
+    """Export all runs to a folder, or the answer to `sql` to a file, and die like `write_killed_at`."""
+    _count_lines(lambda count: os.kill(os.getpid(), signal.SIGKILL) if count == line else None)
+    if sql is None:
+        export_runs(Store.open(uri), Path(output))
+    else:
+        export_query(Store.open(uri), sql, Path(output))
+    sys.settrace(None)
+
+
+def import_killed_at(uri: str, source: str, line: int) -> None:
+    """Import `source`, and die like `write_killed_at`."""
+    _count_lines(lambda count: os.kill(os.getpid(), signal.SIGKILL) if count == line else None)
+    import_runs(Store.open(uri), source)
+    sys.settrace(None)
 
 
 def _count_lines(on_line: Callable[[int], None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -31,12 +32,18 @@ def aged(tables: RunTables, days: int) -> RunTables:
     return replace(tables, runs=column(tables.runs, "audited_at", [at]))
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    store = Store.open(tmp_path / "store")
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("filled") / "store"
     for key in KEYS:
-        store.write_run(audit(key))
-    return store
+        Store.open(folder).write_run(audit(key))
+    return folder
+
+
+@pytest.fixture
+def store(filled: Path, tmp_path: Path) -> Store:
+    shutil.copytree(filled, tmp_path / "store")
+    return Store.open(tmp_path / "store")
 
 
 @pytest.mark.parametrize("form", ["parquet", "csv", "store"])
@@ -45,7 +52,7 @@ def test_a_round_trip(store: Store, tmp_path: Path, form: str) -> None:
     if form != "store":
         source = str(tmp_path / "out")
         rows = export_runs(store, Path(source), form)  # type: ignore[arg-type]
-        assert rows == {"runs": 4, "inner_products": 96, "gaps": 48, "transitions": 8}
+        assert rows == {"runs": 4, "inner_products": 96, "gaps": 48, "transitions": 8, "scorecard": 8}
     other = Store.open(tmp_path / "other")
     assert len(import_runs(other, source, dry_run=True).added) == 4
     assert other.audits() == {}

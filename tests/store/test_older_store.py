@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from audits import assert_same, audit, key_of, raw
+from audits import as_older, assert_same, audit, key_of, raw
 from children import PROCESSES, count_lines, finish, start, write_killed_at, write_runs
 
 from spectral_edge import delta, store, store_place
 from spectral_edge.errors import StoreError
 from spectral_edge.query import query
 from spectral_edge.store import Store
-from spectral_edge.tables import ADDED_COLUMNS, ADDED_TABLES, SCHEMAS, RunTables, build
+from spectral_edge.tables import ADDED_COLUMNS, ADDED_TABLES, SCHEMAS
 
 KEY = key_of("old")
 
@@ -38,10 +38,6 @@ def make_older(root: str, runs: tuple[str, ...] = ("old",)) -> None:
             opened.write_run(replace(tables, runs=tables.runs.drop_columns(sorted(added))))
 
 
-def as_read(tables: RunTables) -> RunTables:
-    return replace(tables, scorecard=build("scorecard", []))
-
-
 def entries(root: str) -> frozenset[str]:
     return Store.open(root, create=False).location.entries()
 
@@ -51,7 +47,7 @@ def test_it_is_read_as_it_is_and_nothing_is_added(root: str) -> None:
     before = entries(root)
     assert "scorecard" not in before
     opened = Store.open(root)
-    assert_same(opened.read_run(KEY), as_read(audit(KEY)))
+    assert_same(opened.read_run(KEY), as_older(audit(KEY)))
     assert {name: rows.count_rows() for name, rows in opened.datasets().items()}["scorecard"] == 0
     assert query(opened, "scorecard").num_rows == 0
     assert query(opened, "select metric_onset, metric_p_value from runs").to_pylist() == [
@@ -67,7 +63,7 @@ def test_the_first_write_adds_the_table_and_the_columns(root: str) -> None:
     opened = Store.open(root, create=False)
     opened.write_run(audit(key_of("new")))
     assert "scorecard" in entries(root)
-    assert_same(opened.read_run(KEY), as_read(audit(KEY)))
+    assert_same(opened.read_run(KEY), as_older(audit(KEY)))
     assert_same(opened.read_run(key_of("new")), audit(key_of("new")))
     opened.write_run(audit(KEY, settings_hash="s22"))
     assert_same(opened.read_run(KEY), audit(KEY, settings_hash="s22"))
@@ -84,7 +80,7 @@ def test_a_run_of_it_can_be_forgotten(root: str) -> None:
     opened = Store.open(root)
     assert opened.forget_run(KEY)
     assert opened.read_run(KEY) is None
-    assert_same(opened.read_run(key_of("other")), as_read(audit(key_of("other"))))
+    assert_same(opened.read_run(key_of("other")), as_older(audit(key_of("other"))))
     assert "scorecard" not in entries(root)
 
 
@@ -130,10 +126,10 @@ def test_killed_at_any_step_of_its_first_write(tmp_path: Path) -> None:
         found = opened.read_run(key_of("again"))
         assert found is not None
         if found.summary["settings_hash"] == "s1":
-            assert_same(found, as_read(audit(key_of("again"))))
+            assert_same(found, as_older(audit(key_of("again"))))
         else:
             assert_same(found, audit(key_of("again"), settings_hash="s22"))
-        assert_same(opened.read_run(key_of("other")), as_read(audit(key_of("other"))))
+        assert_same(opened.read_run(key_of("other")), as_older(audit(key_of("other"))))
         seen.add((delta.table_exists(opened.location, "scorecard"), found.summary["settings_hash"]))
         write_runs(str(folder), "s22", ("again",), {})
         assert raw(opened) == raw(Store.open(undisturbed))

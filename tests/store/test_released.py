@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from audits import assert_same, audit, key_of, raw
+from audits import as_older, assert_same, audit, key_of, raw
 
 from spectral_edge.importing import import_runs
 from spectral_edge.query import query
@@ -15,8 +15,8 @@ from spectral_edge.tables import SCHEMAS, RunTables
 
 RELEASED = sorted(path for path in (Path(__file__).parent / "released").iterdir() if path.is_dir())
 WRITTEN = (
-    audit(key_of("a"), rows=6),
-    audit(key_of("b", project="other project", tracker="dir"), rows=6),
+    as_older(audit(key_of("a"), rows=6)),
+    as_older(audit(key_of("b", project="other project", tracker="dir"), rows=6)),
     audit(key_of("c"), rows=0, status="failed"),
 )
 

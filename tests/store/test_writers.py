@@ -122,11 +122,11 @@ def test_readers_never_see_half_an_audit_while_it_is_replaced(tmp_path: Path) ->
     while writer.is_alive() and reads < 200:
         try:
             found = store.read_run(key_of("a"))
+            counts = {name: rows.count_rows() for name, rows in store.datasets().items()}
         except StoreLockedError:  # replaced faster than it could be read: that is told, and nothing is read
             continue
         assert found is not None
         assert_same(found, audit(key_of("a"), settings_hash=found.summary["settings_hash"]))
-        counts = {name: rows.count_rows() for name, rows in store.datasets().items()}
         assert counts == {"runs": 1, "inner_products": 24, "gaps": 12, "transitions": 2, "scorecard": 2}
         reads += 1
     assert finish(writer) == 0

@@ -8,6 +8,7 @@ the environment of the worker, and are never parameters.
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from itertools import takewhile
@@ -17,6 +18,7 @@ from prefect import State, flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 from prefect.concurrency.sync import concurrency
 from prefect.states import Cancelled, Failed
+from prefect.utilities.engine import is_prefect_sigterm_handler_installed
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from integrations.folder_tracker import FolderTracker
@@ -116,6 +118,8 @@ def audit_sources(
     line = f"{len(rows) - failed} of {len(rows)} audits went well"
     create_table_artifact(table=rows, key=SUMMARY_KEY, description=line)
     if interruption.is_asked():
+        if is_prefect_sigterm_handler_installed():
+            signal.raise_signal(signal.SIGTERM)  # ends as Prefect ends flows: without a traceback in the log
         return Cancelled(message="The process was told to end. The next audit goes on where this one ended.")
     return Failed(message=f"{line}; the artifact {SUMMARY_KEY} tells what failed.", data=line) if failed else line
 

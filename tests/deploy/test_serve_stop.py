@@ -38,6 +38,7 @@ def test_it_ends_in_the_middle_of_an_audit(tmp_path: Path) -> None:
         assert process.wait(STOP_SECONDS) == 0, log.read_text()
     finally:
         process.kill()
+    assert "Traceback" not in log.read_text()
     assert not (store / "attempts").exists()
     assert not spool.exists()
     with closing(sqlite3.connect(tmp_path / "spectral-edge-serve" / "prefect.db")) as database:

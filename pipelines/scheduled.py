@@ -11,6 +11,7 @@ and MLflow, is imported by the flows when they run.
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from contextlib import suppress
@@ -23,6 +24,7 @@ from prefect import State, flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 from prefect.concurrency.sync import concurrency
 from prefect.states import Cancelled, Failed
+from prefect.utilities.engine import is_prefect_sigterm_handler_installed
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from integrations.selection import STATES, moment
@@ -126,6 +128,8 @@ def audit_sources(
     line = f"{len(rows) - failed} of {len(rows)} audits went well"
     create_table_artifact(table=rows, key=SUMMARY_KEY, description=line)
     if interruption.is_asked():
+        if is_prefect_sigterm_handler_installed():
+            signal.raise_signal(signal.SIGTERM)  # ends as Prefect ends flows: without a traceback in the log
         return Cancelled(message="The process was told to end. The next audit goes on where this one ended.")
     return Failed(message=f"{line}; the artifact {SUMMARY_KEY} tells what failed.", data=line) if failed else line
 

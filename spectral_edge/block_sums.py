@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from spectral_edge import interruption
 from spectral_edge.band import Matrix
 from spectral_edge.blocks import Block, Piece, in_memory
 from spectral_edge.checkpoints import CheckpointReader, Location
@@ -130,6 +131,7 @@ class Workspace:
         Raises:
             CheckpointFormatError: A file has lost bytes.
             NonFiniteError: NaN or Inf among the parameters, naming checkpoint and tensor.
+            StoppedError: The process was asked to end.
         """
         with torch.cuda.stream(self._stream):  # does nothing when there is none
             return self._sums(rows, chunk)
@@ -139,6 +141,7 @@ class Workspace:
         products, rounding = np.zeros((side, side)), np.zeros(rows.n_new)
         places: dict[str, _Places] = {}
         for block in chunk:
+            interruption.check()
             theta = self._read(rows, block, places)
             self._add_products(rows, theta, block.size, products)
             eps = _ROUNDING_EPS.get(block.dtype)

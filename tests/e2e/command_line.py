@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import struct
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -110,6 +111,17 @@ def write_torch(folder: Path, weights: list[dict[str, torch.Tensor]]) -> list[Pa
     for path, tensors in zip(paths, weights, strict=True):
         torch.save({"model_state_dict": tensors, "step": 1}, path)
     return paths
+
+
+def write_long_run(folder: Path, checkpoints: int = 100, numbers: int = 100_000_000) -> None:
+    """Files of zeros that take no room on disk, and a minute or so to read."""
+    folder.mkdir(parents=True)
+    tensor = {"dtype": "F32", "shape": [numbers // 1000, 1000], "data_offsets": [0, 4 * numbers]}
+    header = json.dumps({"layers.0.mlp.weight": tensor}).encode()
+    for index in range(checkpoints):
+        with (folder / f"step_{100 * index}.safetensors").open("wb") as out:
+            out.write(struct.pack("<Q", len(header)) + header)
+            out.truncate(out.tell() + 4 * numbers)
 
 
 def write_recorded(path: Path, records: int, seed: int = 0) -> Path:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import signal
-import struct
 import subprocess
 import time
 from collections.abc import Callable
@@ -13,24 +11,13 @@ from typing import Any
 
 import httpx
 import pytest
-from command_line import CommandLine, random_walk, write_safetensors
+from command_line import CommandLine, random_walk, write_long_run, write_safetensors
 from fault_proxy import Fault, fault_proxy
 from mlflow import MlflowClient
 from servers import mlflow_server
 
 END_SECONDS = 90  # a few where nobody else uses the machine
 STORE, SPOOL = "spectral-edge-store", "spectral-edge-spool"
-
-
-def write_long_run(folder: Path, checkpoints: int = 100, numbers: int = 100_000_000) -> None:
-    """Files of zeros that take no room on disk, and a minute or so to read."""
-    folder.mkdir(parents=True)
-    tensor = {"dtype": "F32", "shape": [numbers // 1000, 1000], "data_offsets": [0, 4 * numbers]}
-    header = json.dumps({"layers.0.mlp.weight": tensor}).encode()
-    for index in range(checkpoints):
-        with (folder / f"step_{100 * index}.safetensors").open("wb") as out:
-            out.write(struct.pack("<Q", len(header)) + header)
-            out.truncate(out.tell() + 4 * numbers)
 
 
 def attempts(folder: Path) -> list[Path]:

@@ -1,0 +1,1 @@
+"""Audits that are killed again and again, at random instants."""

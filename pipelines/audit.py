@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import traceback
 from collections import deque
+from collections.abc import Mapping
 from contextlib import closing
 from typing import Any, Final, cast
 from uuid import UUID
 
 from prefect import State, Task, flow, task
-from prefect.artifacts import create_table_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import TaskRun
 from prefect.futures import PrefectFuture, as_completed
@@ -31,6 +32,7 @@ from pipelines.results import AuditSummary, RunResult
 from pipelines.settings import AuditSettings
 from pipelines.sources import located
 from pipelines.spool import sweep
+from pipelines.summary_markdown import summary_markdown
 from spectral_edge.errors import SpectralEdgeError, TerminalError, TransientError
 from spectral_edge.store import Store
 from spectral_edge.tables import RunKey
@@ -95,7 +97,7 @@ def audit_project(source: str, settings: AuditSettings) -> AuditSummary | State[
         left=len(waiting),
         oldest_debt=min(filter(None, (waits_since(job.scope, run) for run in waiting)), default=None),
     )
-    _show(summary)
+    _show(summary, {run.key.run_id: run.url for run in runs})
     return Failed(message=summary.line, data=summary) if summary.has_failures else summary
 
 
@@ -126,8 +128,16 @@ def _first_done(futures: list[PrefectFuture[Any]]) -> UUID:
     return next(as_completed(futures)).task_run_id
 
 
-def _show(summary: AuditSummary) -> None:
-    """The runs that something is to be said of, as a table on Prefect's page of the flow run."""
+def _show(summary: AuditSummary, addresses: Mapping[str, str]) -> None:
+    """What is to be said, as a text with links and as a table, on Prefect's page of the flow run.
+
+    Args:
+        summary: What was done.
+        addresses: Each run's page in its tracker, by the run's id.
+    """
+    create_markdown_artifact(
+        markdown=summary_markdown(summary, addresses), key=f"{ARTIFACT_KEY}-summary", description=summary.line
+    )
     create_table_artifact(
         table=[
             {"project": run.project, "run": run.run_name, "outcome": run.outcome, "says": run.line}

@@ -10,14 +10,14 @@ import logging
 import time
 import traceback
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import Any, Final, cast
 from uuid import UUID
 
 from prefect import State, Task, flow, get_run_logger, task
-from prefect.artifacts import create_table_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import TaskRun
 from prefect.futures import PrefectFuture, as_completed
@@ -41,6 +41,7 @@ from pipelines.results import AuditSummary, RunResult
 from pipelines.settings import AuditSettings
 from pipelines.sources import located
 from pipelines.spool import sweep
+from pipelines.summary_markdown import summary_markdown
 from pipelines.wording import plain_text
 from spectral_edge import interruption
 from spectral_edge.audit_log import AuditLog
@@ -97,22 +98,26 @@ def audit_project(source: str, settings: AuditSettings) -> AuditSummary | State[
         SpectralEdgeError: The tracker or the store cannot be used at all.
     """
     results: dict[RunKey, RunResult] = {}
+    urls: dict[str, str] = {}
     with stopping.listening(), stopping.at_hard_stop(record_end(source, results)):
         try:
-            summary = _audited(source, settings.of_source(source), results)
+            summary = _audited(source, settings.of_source(source), results, urls)
         except StoppedError:  # while runs were listed
             summary = AuditSummary(source, (), stopped=True)
-        _show(summary)
+        _show(summary, urls)
     if summary.stopped:
         return Cancelled(message=summary.line, data=summary)
     return Failed(message=summary.line, data=summary) if summary.has_failures else summary
 
 
-def _audited(source: str, settings: AuditSettings, results: dict[RunKey, RunResult]) -> AuditSummary:
-    """The sum of `results`, to which each run's is added as it comes."""
+def _audited(
+    source: str, settings: AuditSettings, results: dict[RunKey, RunResult], urls: dict[str, str]
+) -> AuditSummary:
+    """The sum of `results`, to which each run's is added as it comes; `urls` gets each run's address, by its id."""
     sweep(settings.spool)
     sweep_scratch()
     job, runs = prepare(source, settings)
+    urls |= {run.key.run_id: run.url for run in runs}
     job = _with_alerts(job, runs)
     results |= {run.key: result for run in runs if (result := settled(job.scope, run))}
     for result in results.values():
@@ -185,8 +190,16 @@ def _first_done(futures: list[PrefectFuture[Any]]) -> UUID:
     return next(as_completed(futures)).task_run_id
 
 
-def _show(summary: AuditSummary) -> None:
-    """The runs that something is to be said of, as a table on Prefect's page of the flow run."""
+def _show(summary: AuditSummary, addresses: Mapping[str, str]) -> None:
+    """What is to be said, as a text with links and as a table, on Prefect's page of the flow run.
+
+    Args:
+        summary: What was done.
+        addresses: Each run's page in its tracker, by the run's id.
+    """
+    create_markdown_artifact(
+        markdown=summary_markdown(summary, addresses), key=f"{ARTIFACT_KEY}-summary", description=summary.line
+    )
     create_table_artifact(
         table=[
             {"project": run.project, "run": run.run_name, "outcome": run.outcome, "says": run.line}

@@ -40,7 +40,7 @@ def before_last_audit(store: Store, runs: pa.Table) -> Before | None:
     everything = began == min(times)
     try:
         rows: list[dict[str, Any]] = store.at(began - timedelta(microseconds=1)).runs_table().to_pylist()
-    except SpectralEdgeError as error:
-        why = f"What the runs were before the last audit ({moment(began)}) is not known: {error}"
+    except SpectralEdgeError:
+        why = f"What the runs were before the last audit, of {moment(began)}, is no longer in the store's history."
         return None if everything else (why, moment(began))
     return None if everything and not rows else (rows, moment(began))

@@ -73,7 +73,9 @@ def _regimes(palette: Palette) -> alt.Chart:
         chart.mark_area(interpolate="step")
         .encode(
             x=alt.X("at:Q", scale=_AT, axis=None),
-            y=alt.Y("runs:Q", title=None, stack="zero", axis=alt.Axis(tickCount=3, format="d")),
+            y=alt.Y(
+                "runs:Q", title=None, stack="zero", axis=alt.Axis(tickCount=3, format="d", minExtent=104, maxExtent=104)
+            ),
             color=alt.Color("regime:N", scale=scale, legend=alt.Legend(title=None, symbolType="square")),
             order="rank:Q",
             tooltip=tips,
@@ -90,7 +92,7 @@ def _changes(palette: Palette) -> alt.Chart:
         alt.Tooltip("step:Q", title="onset", format=","),
     ]
     axis = alt.Axis(title="training, from the first checkpoint to the last (percent)", tickCount=6, labelFlush=True)
-    rows = alt.Axis(grid=False, domain=False, ticks=False, labelLimit=60, minExtent=66, maxExtent=66)
+    rows = alt.Axis(grid=False, domain=False, ticks=False, labelLimit=100, minExtent=104, maxExtent=104)
     chart = alt.Chart(alt.NamedData("changes"), name="changes", title="Reported changes, by project")
     return (
         chart.mark_tick(thickness=1.5, height=13, opacity=0.75)

@@ -85,7 +85,7 @@
     if (!holder || overview.hidden || holder.dataset.width === String(holder.clientWidth)) return;
     holder.dataset.width = holder.clientWidth;
     const { spec: both, shares, changes } = JSON.parse(document.getElementById("over-time-data").textContent);
-    const width = Math.max(holder.clientWidth - 100, 160);
+    const width = Math.max(holder.clientWidth - 138, 120);
     const panels = both.vconcat.filter((panel) => panel.name !== "changes" || changes.length > 0);
     const vconcat = panels.map((panel) => ({ ...panel, width }));
     const config = { ...both.config, legend: { ...both.config.legend, columns: width < 420 ? 3 : 0 } };

@@ -33,7 +33,7 @@ def audited(folder: Path, checkpoints: int) -> RunTables:
     return analyse_run(key, reading.result(), TrainingRecord(), settings, Provenance("f" * 16, "finished", str(folder)))
 
 
-@pytest.mark.parametrize(("checkpoints", "tested"), [(16, False), (44, True)])
+@pytest.mark.parametrize(("checkpoints", "tested"), [(16, False), (48, True)])
 def test_a_run_too_short_to_test_is_not_called_unchanged(tmp_path: Path, checkpoints: int, tested: bool) -> None:
     run = audited(tmp_path, checkpoints)
     assert run.summary["windows"] == checkpoints - 10

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable
+from xml.etree import ElementTree
 
 import pytest
 from browser import Browser
@@ -86,10 +87,15 @@ def test_the_overview_is_there_without_javascript(show: Show, report: str) -> No
     browser.driver.refresh()
     assert len(browser.seen(".row")) == 8
     assert browser.seen(".tools") == []
-    browser.one(".row a").click()
+    assert browser.seen("noscript .note") == ["The pages of single runs need JavaScript."]
+
+
+def test_a_single_run_is_there_without_javascript(show: Show, single: str) -> None:
+    browser = show(single)
+    browser.command("Emulation.setScriptExecutionDisabled", value=True)
+    browser.driver.refresh()
     assert browser.seen("section.run .verdict")
     assert browser.seen("section.run .chart .note") == ["The charts need JavaScript."]
-    assert browser.seen("#overview") == []
 
 
 def test_search_filters_runs_and_counts_them(show: Show, report: str) -> None:
@@ -107,10 +113,87 @@ def test_search_filters_runs_and_counts_them(show: Show, report: str) -> None:
     assert len(browser.seen(".row")) == 8
 
 
+def test_project_and_result_narrow_the_runs(show: Show, report: str) -> None:
+    browser = show(report)
+    Select(browser.one("#project")).select_by_visible_text("digits")
+    assert browser.seen(".row a") == ["digits-control", "digits-truncated", "just started"]
+    Select(browser.one("#outcome")).select_by_visible_text("failed")
+    assert browser.seen(".row a") == ["digits-truncated"]
+    assert browser.one("#found").text == "1 of 8"
+    Select(browser.one("#project")).select_by_visible_text("all")
+    assert browser.seen(".row a") == ["digits-truncated", "grok-nan"]
+
+
+def test_the_overview_tells_projects_changes_and_advice(show: Show, report: str) -> None:
+    browser = show(report)
+    cells = browser.seen(".projects tbody tr:last-child > *")
+    assert cells[:6] == ["modular addition", "5", "2", "2", "0", "1"]
+    assert cells[6].startswith("plateau ")
+    assert cells[7] == "2025-11-24 09:38 UTC"
+    assert [row.split()[0] for row in browser.seen("#overview .changes tbody tr")] == ["grok-wd1-s0", "grok-wd1-s1"]
+    browser.one("#advice ~ details summary").click()
+    assert "needs at least 41" in browser.one("#advice ~ details").text
+
+
+def test_regimes_and_changes_of_all_runs_are_drawn_over_training(show: Show, report: str) -> None:
+    browser = show(report)
+    browser.wait("#over-time svg.marks")
+    areas = browser.run("return document.querySelectorAll('#over-time .mark-area path').length")
+    ticks = browser.run("return document.querySelectorAll('#over-time .mark-rect path').length")
+    assert (areas, ticks) == (5, 4)
+    assert browser.complaints() == []
+
+
+SHOWN = "return [...document.querySelectorAll('.from, .to')].map((field) => field.value)"
+STRIP = """return document.querySelector('svg.marks path[aria-label^="from:"]').getBoundingClientRect()"""
+LABELS = "return [...document.querySelectorAll('svg.marks .role-axis-label text')].map((one) => one.textContent)"
+
+
+def test_a_part_of_the_steps_can_be_looked_at_by_pointer_and_by_keyboard(show: Show, single: str) -> None:
+    browser = show(single)
+    browser.wait("svg.marks")
+    browser.until("return !document.querySelector('.tools').hidden")
+    strip = browser.run(STRIP)
+    assert browser.run(SHOWN) == ["0", "3960"]
+    x, y = int(strip["left"]), int(strip["top"] + strip["height"] / 2)
+    for kind, at in (("mousePressed", 200), ("mouseMoved", 300), ("mouseMoved", 400), ("mouseReleased", 400)):
+        browser.command("Input.dispatchMouseEvent", type=kind, x=x + at, y=y, button="left", buttons=1, clickCount=1)
+    browser.until("return document.querySelector('.from').value !== '0'")
+    first, last = map(int, browser.run(SHOWN))
+    assert 500 < first < last < 2500
+    assert "0" not in browser.run(LABELS)[-4:]
+    Select(browser.one("select")).select_by_visible_text("mlp")
+    browser.until("return document.querySelector('.chart').dataset.group === 'mlp'")
+    assert list(map(int, browser.run(SHOWN))) == [first, last], "another group shows the same steps"
+    browser.one(".to").send_keys(Keys.CONTROL, "a")
+    browser.one(".to").send_keys("3000", Keys.TAB)
+    browser.until("return document.querySelector('.to').value === '3000'")
+    browser.one("button.whole").click()
+    browser.until("return document.querySelector('.from').value === '0'")
+    assert browser.run(SHOWN) == ["0", "3960"]
+    assert not browser.one("button.whole").is_enabled()
+    assert browser.complaints() == []
+
+
+def test_the_picture_stands_alone(show: Show, single: str) -> None:
+    browser = show(single)
+    browser.wait("svg.marks")
+    browser.run(
+        "window.said = []; URL.createObjectURL = (blob) => { blob.text().then((t) => said.push(t)); return '#'; }"
+    )
+    browser.until("return !document.querySelector('.tools').hidden")
+    browser.one("button.svg").click()
+    browser.until("return said.length === 1")
+    picture = browser.run("return said[0]")
+    assert ElementTree.fromstring(picture).tag == "{http://www.w3.org/2000/svg}svg"
+    assert "var(" not in picture
+    assert "#0072b2" in picture
+
+
 def test_the_keyboard_is_enough(show: Show, report: str) -> None:
     browser = show(report)
     browser.one("body").send_keys("/")
-    browser.driver.switch_to.active_element.send_keys("wd1-s1", Keys.TAB)
+    browser.driver.switch_to.active_element.send_keys("wd1-s1", *[Keys.TAB] * 3)
     browser.driver.switch_to.active_element.send_keys(Keys.ENTER)
     browser.wait("section.run svg.marks")
     assert browser.seen("section.run h2") == ["grok-wd1-s1"]
@@ -122,12 +205,13 @@ def test_the_keyboard_is_enough(show: Show, report: str) -> None:
 
 def test_a_chart_is_drawn_only_when_its_run_is_opened(show: Show, report: str) -> None:
     browser = show(report)
-    assert browser.all("svg.marks") == []
+    assert browser.all("section.run") == []
     browser.open_run("grok-wd0-s0")
-    assert len(browser.all("svg.marks")) == 1
     browser.one("section.run .back a").click()
+    assert browser.wait("#overview")
+    assert browser.all("section.run") == [], "a run that was left takes no memory"
     browser.open_run("grok-wd1-s0")
-    assert len(browser.all("svg.marks")) == 2
+    assert len(browser.all("section.run svg.marks")) == 1
 
 
 def test_a_link_to_a_run_opens_it_with_its_chart(show: Show, report: str) -> None:
@@ -180,10 +264,35 @@ def test_short_windows_and_stretches_without_a_regime_look_different(show: Show)
 def test_the_overview_strip_is_thin_where_no_regime_is_given(show: Show, report: str) -> None:
     browser = show(report)
     heights = browser.run(
-        "return [...document.querySelectorAll('svg.strip rect')]"
+        "return [...document.querySelectorAll('table.runs svg.strip rect')]"
         ".map((r) => [r.className.baseVal, r.height.baseVal.value])"
     )
     assert {tuple(one) for one in heights} == {("r-undetermined", 3), ("r-plateau", 12), ("r-transition", 12)}
+
+
+def test_the_download_is_the_table_to_three_digits(show: Show) -> None:
+    run = make_run(checkpoints=40, change_at=15)
+    browser = show(run_chart_html(run))
+    browser.wait("svg.marks")
+    browser.run(
+        "window.said = []; URL.createObjectURL = (blob) => { blob.text().then((t) => said.push(t)); return '#'; }"
+    )
+    browser.until("return !document.querySelector('.tools').hidden")
+    browser.one("button.csv").click()
+    browser.until("return said.length === 1")
+    told = {(row["group"], int(row["step"])): row for row in csv.DictReader(browser.run("return said[0]").splitlines())}
+    rows = run.gaps.to_pylist()
+    assert len(told) == len(rows)
+    for row in rows:
+        line = told[row["group"], row["step"]]
+        assert int(line["k_star"]) == row["k_star"]
+        for column in ("gap_ratio", "rotation_degrees", "gram_change_relative", "learning_rate"):
+            expected = "" if row[column] is None else pytest.approx(row[column], rel=3e-4)
+            assert (line[column] and float(line[column])) == expected
+        for j, sigma in enumerate(row["singular_values"], start=1):
+            assert float(line[f"singular_values_{j}"]) == pytest.approx(sigma, rel=3e-4)
+        for j, overlap in enumerate(row["overlap"][:3], start=1):
+            assert float(line[f"overlap_{j}"]) == pytest.approx(overlap, rel=3e-4)
 
 
 def test_the_download_holds_every_group_and_no_formula(show: Show) -> None:
@@ -192,7 +301,7 @@ def test_the_download_holds_every_group_and_no_formula(show: Show) -> None:
     browser.run(
         "window.said = []; URL.createObjectURL = (blob) => { blob.text().then((t) => said.push(t)); return '#'; }"
     )
-    browser.one("button").click()
+    browser.one("button.csv").click()
     browser.until("return said.length === 1")
     rows = list(csv.DictReader(browser.run("return said[0]").splitlines()))
     assert [row["group"] for row in rows] == ["total"] * 12 + ["'=HYPERLINK(1)"] * 12
@@ -218,8 +327,8 @@ def test_the_scorecard_counts_runs_and_says_what_lacks(show: Show, report: str) 
     assert len(lines) == len(PREDICTIONS)
     decay = next(line for claim, line in lines.items() if claim.startswith("Gap dynamics come with weight decay"))
     assert "3 2 3 3 of 5 (15 to 95 %) an audit that succeeded (2 runs)" in " ".join(decay.split())
-    assert "held against 8 of 8 runs" in browser.one("#overview section > .note").text
-    contrasts = " ".join(browser.seen("#overview section .notes li"))
+    assert "held against 8 of 8 runs" in browser.one("#scorecard + .note").text
+    contrasts = " ".join(browser.seen("#scorecard ~ .notes li"))
     assert "weight decay: 2 of 4 (7 to 93 %), no weight decay: 0 of 1 (0 to 98 %)" in contrasts
 
 
@@ -239,9 +348,12 @@ def test_without_a_scorecard_the_page_says_nothing_of_it(show: Show) -> None:
     )
     only_first = stacked(*runs)[3][: len(PREDICTIONS)]
     browser = show(render_page(*stacked(*runs)[:3], only_first))
-    assert "1 of 2 runs" in browser.one("#overview section > .note").text
-    assert "audit them again" in browser.one("#overview section > .note").text
-    assert len(browser.all("section.run .scores")) == 1
+    assert "1 of 2 runs" in browser.one("#scorecard + .note").text
+    assert "audit them again" in browser.one("#scorecard + .note").text
+    for name, tables in (("with", 1), ("earlier", 0)):
+        browser.open_run(name)
+        assert len(browser.all("section.run .scores")) == tables
+        browser.one("section.run .back a").click()
     browser = show(render_page(*stacked(*runs)[:3]))
     assert browser.all(".scores") == []
 
@@ -256,11 +368,11 @@ return [...document.querySelectorAll('.wide[tabindex]')].filter((box) =>
 def test_the_scorecard_can_be_scrolled_by_keyboard_and_has_a_name(show: Show, report: str) -> None:
     browser = show(report)
     browser.resize(360)
-    box = browser.one("#overview .wide")
+    box = browser.one("#scorecard ~ .wide")
     assert browser.run("return arguments[0].scrollWidth > arguments[0].clientWidth", box)
     browser.run("arguments[0].focus()", box)
     browser.driver.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
-    browser.until("return document.querySelector('#overview .wide').scrollLeft > 0")
+    browser.until("return document.querySelector('#scorecard ~ .wide').scrollLeft > 0")
     assert browser.run(NAMELESS) == []
 
 
@@ -284,7 +396,7 @@ def test_nothing_overflows_a_small_screen(show: Show, report: str, width: int) -
     assert browser.run("return document.documentElement.scrollWidth") <= width
     browser.open_run("grok-wd1-s0")
     assert browser.run("return document.documentElement.scrollWidth") <= width
-    svg = browser.run("return document.querySelector('svg.marks').getBoundingClientRect().right")
+    svg = browser.run("return document.querySelector('section.run svg.marks').getBoundingClientRect().right")
     assert svg <= width
 
 
@@ -310,7 +422,7 @@ def test_a_run_without_windows_and_a_failed_one_have_pages(show: Show) -> None:
     browser = show(render_page(*stacked(*runs)))
     for name, words in (("two checkpoints", "nothing to draw"), ("broken", "could not be audited")):
         next(link for link in browser.all(".row a") if link.text == name).click()
-        assert words in browser.one("section.run").text
+        assert words in browser.wait("section.run").text
         browser.one("section.run .back a").click()
     assert browser.complaints() == []
 

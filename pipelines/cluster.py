@@ -24,6 +24,7 @@ from pipelines.progress import RunProgress
 from pipelines.reading import Costs, Reading
 from pipelines.settings import AuditSettings
 from pipelines.wording import count_text
+from spectral_edge import interruption
 from spectral_edge.blocks import Shard
 from spectral_edge.errors import SpectralEdgeError, TerminalError, TransientError, UsageError
 from spectral_edge.settings import PASS_VERSION
@@ -41,6 +42,8 @@ MOST_PARTS: Final = 256
 
 MOST_AT_ONCE: Final = 256
 """Threads of this process that wait for a cluster."""
+
+_LOOK_SECONDS: Final = 0.1
 
 _LOCAL: Final = re.compile(r"local:([1-9]\d{0,3})")
 
@@ -110,8 +113,12 @@ class Cluster:
     ) -> list[PartRead]:
         from distributed import as_completed  # noqa: PLC0415 - not everybody has Dask
 
-        for future in as_completed(futures, loop=self._client.loop):
-            part: PartRead = future.result()
+        done = as_completed(futures, loop=self._client.loop)
+        while not done.is_empty():
+            while not done.has_ready():
+                interruption.wait(_LOOK_SECONDS)
+                interruption.check()
+            part: PartRead = next(done).result()
             if part.pass_version != PASS_VERSION:
                 raise TerminalError(
                     f"a worker of the cluster sums by version {part.pass_version} of the pass, this is {PASS_VERSION}.",

@@ -85,7 +85,7 @@ def render_page(
         transitions: Rows of table `transitions` of these runs.
         scores: Every prediction on these runs, or on some of them.
         single: Leave out the overview; `runs` has one row.
-        before: What the store held before the last audit, to say what is new; see :mod:`spectral_edge.report.last_audit`.
+        before: What the store held before the last audit, to say what is new; see :mod:`.last_audit`.
     """
     views = list(_views(runs, gaps, transitions))
     styles, scripts = _asset("page.css"), (_vega(), _asset("page.js"))

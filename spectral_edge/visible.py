@@ -51,34 +51,37 @@ class VisibleRows(pds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has n
         where = _both(self._where, filter)
         files, committed = self._files, self._committed
         if where is not None and files and "run_id" in str(where):
-            committed = self._may_satisfy(where)
-            runs = defaultdict(list)
-            for _, tracker, project_key, _, run_id in committed:
-                runs[tracker, project_key].append(run_id)
-            files = [it for it in files if any(map(it.may_hold, runs[it.tracker, it.project_key]))]
+            files, committed = self._may_satisfy(where)
         visible = identity_text().isin(pa.array(map(joined, committed), pa.string()))
         found = delta.dataset_of(self._location, files, self._table)
         return found.scanner(columns=columns, filter=_both(visible, where), **options)
 
-    def _may_satisfy(self, where: pc.Expression) -> list[Identity]:
-        """The audits of which a row may satisfy `where`.
+    def _may_satisfy(self, where: pc.Expression) -> tuple[list[delta.DataFile], list[Identity]]:
+        """The files and the audits of which a row may satisfy `where`.
 
-        Arrow tells: it drops a fragment of which it is known that no row can. These fragments are of no file, one for
-        each audit, and all that is known is whose rows it would be.
+        Arrow tells: it drops a fragment of which it is known that no row can. To ask it about runs, there is a fragment
+        for each, which is of no file, and all that is known is whose rows it would be.
         """
-        by_name = {str(number): identity for number, identity in enumerate(self._committed)}
+        possible = {fragment.path for fragment in self.get_fragments(filter=where)}
+        files = [file for file in self._files if f"{self._table}/{file.path}" in possible]
+        places = {(file.tracker, file.project_key) for file in files}
+        runs = sorted({run_id for _, *place, _, run_id in self._committed if tuple(place) in places})
         fragments = [
-            self.format.make_fragment(
-                name,
-                self.filesystem,
-                (pc.field("tracker") == pa.scalar(tracker))
-                & (pc.field("project_key") == pa.scalar(project_key))
-                & (pc.field("run_id") == pa.scalar(run_id)),
-            )
-            for name, (_, tracker, project_key, _, run_id) in by_name.items()
+            self.format.make_fragment(str(number), self.filesystem, pc.field("run_id") == pa.scalar(run_id))
+            for number, run_id in enumerate(runs)
         ]
-        audits = pds.FileSystemDataset(fragments, self.schema, self.format, self.filesystem)
-        return [by_name[fragment.path] for fragment in audits.get_fragments(filter=where)]
+        asked = pds.FileSystemDataset(fragments, self.schema, self.format, self.filesystem)
+        wanted = {runs[int(fragment.path)] for fragment in asked.get_fragments(filter=where)}
+        by_place = defaultdict(list)
+        for identity in self._committed:
+            if identity[4] in wanted:
+                by_place[identity[1], identity[2]].append(identity)
+        files = [
+            file
+            for file in files
+            if any(file.may_hold(identity[4]) for identity in by_place[file.tracker, file.project_key])
+        ]
+        return files, [identity for place in by_place.values() for identity in place]
 
 
 def _both(one: pc.Expression | None, other: pc.Expression | None) -> pc.Expression | None:

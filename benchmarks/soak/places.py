@@ -23,11 +23,13 @@ EXPERIMENT, RUNS, FIRST = "soak", 3, 16
 _START_SECONDS = 180
 
 
-def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _port(kept: Path) -> int:
+    """A port that nothing listened on when it was chosen; the same when the soak goes on, as addresses are stored."""
+    if not kept.exists():
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            kept.write_text(str(probe.getsockname()[1]))
+    return int(kept.read_text())
 
 
 @dataclass
@@ -79,7 +81,7 @@ class Server:
 
 def mlflow_server(home: Path) -> tuple[str, Server]:
     """An MLflow server on SQLite below `home`, that hands artifacts through; its address, and the server."""
-    port = free_port()
+    port = _port(home / "mlflow.port")
     address = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{home}/mlflow.db", "--artifacts-destination", f"{home}/artifacts"]
@@ -89,7 +91,7 @@ def mlflow_server(home: Path) -> tuple[str, Server]:
 
 def prefect_server(home: Path) -> tuple[str, Server]:
     """A Prefect server on SQLite below `home`; the address of its API, and the server."""
-    port = free_port()
+    port = _port(home / "prefect.port")
     address = f"http://127.0.0.1:{port}/api"
     command = [sys.executable, "-m", "pipelines.prefect_server", "127.0.0.1", str(port)]
     environment = {"PREFECT_HOME": f"{home}/prefect", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}

@@ -148,7 +148,12 @@ def _metric(summary: Row, first: int, last: int) -> list[dict[str, Any]]:
     if onset is None or before is None or after is None or not np.isfinite([before, after]).all():
         return []
     told = {"name": summary["metric_name"], "onset": onset, "low": low, "high": high}
-    ends = ((first, before, "before"), (onset, before, "before"), (onset, after, "after"), (max(last, onset), after, "after"))
+    ends = (
+        (first, before, "before"),
+        (onset, before, "before"),
+        (onset, after, "after"),
+        (max(last, onset), after, "after"),
+    )
     return [told | {"step": step, "value": value, "part": part} for step, value, part in ends]
 
 

@@ -27,7 +27,7 @@ def shares_of_regimes(views: Sequence[RunView]) -> list[dict[str, Any]]:
     for view in views:
         ends = np.array([band.left + band.width for band in view.strip])
         names = [band.regime if band.regime in REGIMES else "undetermined" for band in view.strip]
-        if len(names):
+        if names:
             at = np.minimum(np.searchsorted(ends, middles), len(names) - 1)
             counts[np.arange(BINS), [REGIMES.index(names[one]) for one in at]] += 1
     return [
@@ -69,17 +69,20 @@ def _regimes(palette: Palette) -> alt.Chart:
         alt.Tooltip("at:Q", title="of training, percent", format=".0f"),
     ]
     chart = alt.Chart(alt.NamedData("shares"), name="shares", title="Regimes over training (runs)")
-    return (
+    drawn: alt.Chart = (
         chart.mark_area(interpolate="step")
         .encode(
             x=alt.X("at:Q", scale=_AT, axis=None),
-            y=alt.Y("runs:Q", title=None, stack="zero", axis=alt.Axis(tickCount=3, format="d", minExtent=104, maxExtent=104)),
+            y=alt.Y(
+                "runs:Q", title=None, stack="zero", axis=alt.Axis(tickCount=3, format="d", minExtent=104, maxExtent=104)
+            ),
             color=alt.Color("regime:N", scale=scale, legend=alt.Legend(title=None, symbolType="square")),
             order="rank:Q",
             tooltip=tips,
         )
         .properties(width=WIDTH, height=110)
     )
+    return drawn
 
 
 def _changes(palette: Palette) -> alt.Chart:
@@ -92,7 +95,7 @@ def _changes(palette: Palette) -> alt.Chart:
     axis = alt.Axis(title="training, from the first checkpoint to the last (percent)", tickCount=6, labelFlush=True)
     rows = alt.Axis(grid=False, domain=False, ticks=False, labelLimit=100, minExtent=104, maxExtent=104)
     chart = alt.Chart(alt.NamedData("changes"), name="changes", title="Reported changes, by project")
-    return (
+    drawn: alt.Chart = (
         chart.mark_tick(thickness=1.5, height=13, opacity=0.75)
         .encode(
             x=alt.X("at:Q", scale=_AT, axis=axis),
@@ -102,3 +105,4 @@ def _changes(palette: Palette) -> alt.Chart:
         )
         .properties(width=WIDTH, height=alt.Step(18))
     )
+    return drawn

@@ -17,7 +17,7 @@ CHANGES: Final = alt.NamedData("transitions")
 METRIC: Final = alt.NamedData("metric")
 
 ZOOMED: Final = "first > whole_first || last < whole_last"
-"""Whether a part of the run is looked at; without that nothing is clipped, so that lines at a panel's edge stay whole."""
+"""Whether a part of the run is looked at. Else nothing is clipped, so that lines at a panel's edge stay whole."""
 
 _SIGMA: Final = "\N{GREEK SMALL LETTER SIGMA}"
 _STEP: Final = "step:Q"
@@ -177,7 +177,12 @@ def _metric(palette: Palette) -> alt.LayerChart:
 
     The store keeps these five numbers of a metric, and not its values.
     """
-    y = alt.Y("value:Q", title=None, axis=alt.Axis(format="~g", tickCount=2), scale=alt.Scale(zero=False, nice=True, padding=5))
+    y = alt.Y(
+        "value:Q",
+        title=None,
+        axis=alt.Axis(format="~g", tickCount=2),
+        scale=alt.Scale(zero=False, nice=True, padding=5),
+    )
     color = alt.Color(
         "name:N", scale=alt.Scale(range=[palette.directions[0]]), legend=alt.Legend(title=None, symbolType="stroke")
     )
@@ -220,8 +225,9 @@ def _regimes(palette: Palette) -> alt.LayerChart:
 
 
 def _brush(palette: Palette) -> list[alt.Chart]:
-    """What the pointer marks, as selection `looked_at` over column `step`, to which page.js listens; and a line under
-    the windows that are looked at, however they were chosen.
+    """What the pointer marks, and a line along the windows that are looked at, however they were chosen.
+
+    The mark is selection `looked_at` over column `step`, to which page.js listens.
     """
     if not palette.interactive:
         return []

@@ -220,7 +220,7 @@ def _regimes(palette: Palette) -> alt.LayerChart:
     given = base.transform_filter("datum.regime !== 'undetermined'").mark_rect(y=0, y2=18)
     none = base.transform_filter("datum.regime === 'undetermined'").mark_rect(y=7, y2=11)
     layers = [*_brush(palette), given, none, *_onsets(palette, whole=True)]
-    title = "Regime over the whole run: drag to look at a part of it" if palette.interactive else "Regime"
+    title = "Regime, whole run (drag: look at a part)" if palette.interactive else "Regime"
     return alt.LayerChart(layer=layers, name="regimes", title=title, height=18, width=WIDTH)
 
 

@@ -69,7 +69,7 @@ def _regimes(palette: Palette) -> alt.Chart:
         alt.Tooltip("at:Q", title="of training, percent", format=".0f"),
     ]
     chart = alt.Chart(alt.NamedData("shares"), name="shares", title="Regimes over training (runs)")
-    return (
+    drawn: alt.Chart = (
         chart.mark_area(interpolate="step")
         .encode(
             x=alt.X("at:Q", scale=_AT, axis=None),
@@ -82,6 +82,7 @@ def _regimes(palette: Palette) -> alt.Chart:
         )
         .properties(width=WIDTH, height=110)
     )
+    return drawn
 
 
 def _changes(palette: Palette) -> alt.Chart:
@@ -94,7 +95,7 @@ def _changes(palette: Palette) -> alt.Chart:
     axis = alt.Axis(title="training, from the first checkpoint to the last (percent)", tickCount=6, labelFlush=True)
     rows = alt.Axis(grid=False, domain=False, ticks=False, labelLimit=100, minExtent=104, maxExtent=104)
     chart = alt.Chart(alt.NamedData("changes"), name="changes", title="Reported changes, by project")
-    return (
+    drawn: alt.Chart = (
         chart.mark_tick(thickness=1.5, height=13, opacity=0.75)
         .encode(
             x=alt.X("at:Q", scale=_AT, axis=axis),
@@ -104,3 +105,4 @@ def _changes(palette: Palette) -> alt.Chart:
         )
         .properties(width=WIDTH, height=alt.Step(18))
     )
+    return drawn

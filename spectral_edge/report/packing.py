@@ -25,7 +25,11 @@ _DROPPED_BITS: Final = 12
 def packed(groups: Mapping[str, Drawn], page: str) -> str:
     """The data of one run: JSON with all but the measured numbers, a line feed, those numbers; deflated, in base64.
 
-    `page` is the run's own part of the page as markup, in which whatever came from a tracker is escaped. Groups and columns are pairs in lists: a group's name is tracker text, and never a key in the page.
+    Groups and columns are pairs in lists: a group's name is tracker text, and never a key in the page.
+
+    Args:
+        groups: What is drawn of the run, by group.
+        page: The run's own part of the page as markup, in which whatever came from a tracker is escaped.
     """
     drawn_of = [
         [

@@ -1,8 +1,9 @@
 """The report: one self-contained HTML file over all runs of a store, and the same page for a single run.
 
 The page needs no network and no server. Its content policy allows only the scripts and the style that are in it, by
-their hashes; text from trackers is escaped by the template and is never a key, a path or markup. Without JavaScript
-all but the charts, the search and the download is there.
+their hashes; text from trackers is escaped by the template and is never a key, a path or markup. The part of a run is
+packed with its data and built when it is opened, so that a page over 500 runs opens as fast as one over five. Without
+JavaScript the overview is there, and the page of a single run but for its charts and downloads.
 """
 
 from __future__ import annotations
@@ -91,7 +92,8 @@ def render_page(
     styles, scripts = _asset("page.css"), (_vega(), _asset("page.js"))
     card = scorecard_view(scores)
     run_page = _environment().get_template("run.html")
-    sections = [Markup(run_page.render(view=view, single=single, scores=card.by_run)) for view in views]  # noqa: S704  the template escaped what is not ours
+    texts = (run_page.render(view=view, single=single, scores=card.by_run) for view in views)
+    sections = [Markup(text) for text in texts]  # noqa: S704  the template has escaped what is not ours
     return (
         _environment()
         .get_template("page.html")

@@ -17,7 +17,7 @@ CHANGES: Final = alt.NamedData("transitions")
 METRIC: Final = alt.NamedData("metric")
 
 ZOOMED: Final = "first > whole_first || last < whole_last"
-"""Whether a part of the run is looked at; without that nothing is clipped, so that lines at a panel's edge stay whole."""
+"""Whether a part of the run is looked at. Else nothing is clipped, so that lines at a panel's edge stay whole."""
 
 _SIGMA: Final = "\N{GREEK SMALL LETTER SIGMA}"
 _STEP: Final = "step:Q"
@@ -220,13 +220,14 @@ def _regimes(palette: Palette) -> alt.LayerChart:
     given = base.transform_filter("datum.regime !== 'undetermined'").mark_rect(y=0, y2=18)
     none = base.transform_filter("datum.regime === 'undetermined'").mark_rect(y=7, y2=11)
     layers = [*_brush(palette), given, none, *_onsets(palette, whole=True)]
-    title = "Regime over the whole run: drag to look at a part of it" if palette.interactive else "Regime"
+    title = "Regime, whole run (drag: look at a part)" if palette.interactive else "Regime"
     return alt.LayerChart(layer=layers, name="regimes", title=title, height=18, width=WIDTH)
 
 
 def _brush(palette: Palette) -> list[alt.Chart]:
-    """What the pointer marks, as selection `looked_at` over column `step`, to which page.js listens; and a line under
-    the windows that are looked at, however they were chosen.
+    """What the pointer marks, and a line along the windows that are looked at, however they were chosen.
+
+    The mark is selection `looked_at` over column `step`, to which page.js listens.
     """
     if not palette.interactive:
         return []

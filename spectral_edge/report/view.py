@@ -191,7 +191,8 @@ def _notes(summary: Row, drawn: Drawn | None) -> Iterator[str]:
     if short:
         yield f"{count(short, 'window')} at the start hold fewer updates than a full one and are drawn dashed."
     if not drawn.metric and summary["metric_name"]:
-        yield f"No shift of {summary['metric_name']} is established, so it is not drawn; the store keeps no other values."
+        name = summary["metric_name"]
+        yield f"No shift of {name} is established, so it is not drawn: the store keeps no other values of a metric."
     if not drawn.knows("learning_rate"):
         yield "No learning rate is known for this run, so no adiabatic parameter could be computed."
     unknown = [one for one in drawn.stretches if one["regime"] == "undetermined" and one["reason"]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 from browser import Browser
@@ -185,7 +185,7 @@ def test_the_picture_stands_alone(show: Show, single: str) -> None:
     browser.one("button.svg").click()
     browser.until("return said.length === 1")
     picture = browser.run("return said[0]")
-    assert ElementTree.fromstring(picture).tag == "{http://www.w3.org/2000/svg}svg"
+    assert ET.fromstring(picture).tag == "{http://www.w3.org/2000/svg}svg"
     assert "var(" not in picture
     assert "#0072b2" in picture
 

@@ -86,7 +86,8 @@ def test_names_are_shown_as_they_are(show: Callable[[str], Browser], hostile: st
     names = browser.run("return [...document.querySelectorAll('.row a')].map((a) => a.textContent)")
     assert sorted(set(names)) == sorted(CORPUS)
     added = browser.run(
-        "return [...document.querySelectorAll('img, iframe, textarea, object, embed, base, form:not(.vega-bindings), [onerror], [onload],"
+        "return [...document.querySelectorAll('img, iframe, textarea, object, embed, base,"
+        " form:not(.vega-bindings), [onerror], [onload],"
         " [onfocus], [onmouseover], [srcdoc]')].map((e) => e.outerHTML)"
     )
     assert added == []

@@ -132,8 +132,8 @@ def settle(stretches: Sequence[Draws], resolution: float) -> None:
         p_values = np.array([stretch.p_values for stretch in stretches])
         is_open = np.array([stretch.open for stretch in stretches])
         rejected = false_discovery_control(p_values.ravel()).reshape(p_values.shape) <= resolution
-        waiting = np.flatnonzero((is_open & ~rejected).any(axis=1))
-        if not len(waiting):
+        waiting = np.flatnonzero((is_open & ~rejected).any(axis=1)).tolist()
+        if not waiting:
             return
         wanted = math.ceil(STOP_AFTER * p_values.size / (resolution * is_open.sum()))
         for index in waiting:

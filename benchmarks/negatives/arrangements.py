@@ -2,7 +2,7 @@
 
     python -m benchmarks.negatives.arrangements
 
-spectral_edge/arrangements.py counts them. Where one of K tests alone stands out, q = K p.
+spectral_edge/arrangements.py counts them. Where one of K tests alone stands out, q = EXCESS K p.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from benchmarks.synthetic_updates import band_of_gram
 from spectral_edge.arrangements import fewest_blocks, smallest_p
 from spectral_edge.calibration import strongest
 from spectral_edge.settings import Settings
-from spectral_edge.transitions import KINDS, fewest_updates, scanner
+from spectral_edge.transitions import EXCESS, KINDS, fewest_updates, scanner
 
 RATE = 0.05
 
 
 def blocks_for(tests: int, block: int, *, sides: int = 1, together: int = 1, rate: float = RATE) -> int:
     """Blocks from which on a change can have q <= `rate` over `tests` tests, `together` of which show it equally."""
-    return fewest_blocks(rate * together / tests, block, sides=sides)
+    return fewest_blocks(rate * together / (EXCESS * tests), block, sides=sides)
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
     for blocks in range(5, 13):
         p = [smallest_p(blocks, block, sides=sides) for sides in (1, 2)]
         print(f"  {blocks:2d} blocks, {blocks * block + 1:2d} checkpoints: {comb(blocks, blocks // 2):4d} divisions, "
-              + ", ".join(f"p {x:.4f} q {4 * x:.3f}" for x in p))  # fmt: skip
+              + ", ".join(f"p {x:.4f} q {4 * EXCESS * x:.3f}" for x in p))  # fmt: skip
     print(
         "\nCheckpoints needed for q <= 0.05 (directed / two-sided), by how many groups and stretches are tested at once"
     )
@@ -51,7 +51,7 @@ def main() -> None:
               + f"; formula {formula[0]:.4f} / {formula[1]:.4f}")  # fmt: skip
     print(f"\nfewest_updates({window}) of the product: {fewest_updates(window)}")
     print("\nThe clearest planted change (drift 30 x noise from the middle on), one group: smallest p by kind, 10 runs")
-    for blocks in (6, 7, 8, 10):
+    for blocks in (9, 10, 12):
         found = [clear(blocks * block, seed) for seed in range(10)]
         print(f"  {blocks:2d} blocks: tests {found[0][1]}, median smallest q {np.median([q for q, _ in found]):.3f}")
 

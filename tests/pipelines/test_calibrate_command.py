@@ -54,7 +54,7 @@ def test_it_tells_the_rate_and_the_setting_from_the_store_alone(runs: Path, caps
     assert found["changed"]["of"] == RUNS
     skipped = {run["run_name"]: run["skipped"] for run in found["runs"] if run["skipped"]}
     assert "the store does not hold it" in skipped["never-audited"]
-    assert "it has 6 checkpoints; a test needs 9" in skipped["short"]
+    assert "it has 6 checkpoints; a test needs 13" in skipped["short"]
 
 
 def test_an_audit_with_the_setting_found_reports_what_was_told(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -107,7 +107,7 @@ def test_too_short_a_run_is_not_tested() -> None:
 
 def test_a_long_run_is_tested_in_stretches_and_one_change_told_once() -> None:
     gram = planted(150, 75, 2.0, np.random.default_rng(4))
-    tested = find_changes(bands(gram), SETTINGS)
+    tested = find_changes(bands(gram), SETTINGS, resolution=SETTINGS.false_alarm_rate)
     openings = [change for change in tested.changes if change.kind == "gap_opening"]
     assert tested.stretches == 4
     assert len(openings) == 1

@@ -16,7 +16,7 @@ from importlib.metadata import version
 from typing import Final
 
 from integrations.tracker import TrackedRun
-from pipelines.decisions import Scope, identity, is_annotation_of
+from pipelines.decisions import RunIdentity, Scope, identity, is_annotation_of
 from pipelines.results import RunResult
 from spectral_edge.errors import TransientError
 from spectral_edge.looks import Look, write_looks
@@ -68,12 +68,16 @@ def _as_before(scope: Scope, run: TrackedRun, audit: AuditState, checkpoints: in
     return result.partial_as_before(f"run {name}: {audit.error}") if audit.error else result
 
 
-def look_of(scope: Scope, run: TrackedRun, result: RunResult, now: datetime) -> Look:
-    """What to keep of a look at `run` that came to `result`. Only what is done with is told by the listing alone."""
-    is_done = result.audit_id is not None or result.outcome == "no_checkpoints"
+def look_of(scope: Scope, run: TrackedRun, result: RunResult, now: datetime, failure: str | None = None) -> Look:
+    """What to keep of a look at `run` that came to `result`. Only what is done with is told by the listing alone.
+
+    `failure` is the audit that says in the store why it failed; None where nothing there says so.
+    """
+    audit_id = result.audit_id or failure
+    is_done = audit_id is not None or result.outcome == "no_checkpoints"
     stamp = _stamp(scope, run) if is_done else None
     failed_at = now if result.outcome == "failed" and not result.known else None
-    return Look(stamp, result.audit_id, result.checkpoints, now, failed_at)
+    return Look(stamp, audit_id, result.checkpoints, now, failed_at)
 
 
 def by_debt(scope: Scope, runs: Iterable[TrackedRun]) -> list[TrackedRun]:
@@ -115,12 +119,12 @@ class Looks:
 
     def __init__(self, scope: Scope, store: Store) -> None:
         self._scope, self._store = scope, store
-        self._new: dict[RunKey, Look] = {}
+        self._new: dict[RunKey, tuple[TrackedRun, RunResult, datetime]] = {}
         self._kept_at = time.monotonic()
 
     def add(self, run: TrackedRun, result: RunResult) -> None:
         """`run` was looked at, with this result."""
-        self._new[run.key] = look_of(self._scope, run, result, datetime.now(UTC))
+        self._new[run.key] = run, result, datetime.now(UTC)
         if time.monotonic() - self._kept_at > _KEEP_EVERY:
             self.close()
 
@@ -128,6 +132,24 @@ class Looks:
         """Keep all that was added."""
         if self._new:
             with suppress(TransientError):  # not worth the audit: what is lost is asked again
-                write_looks(self._store, self._new)
+                failures = self._failures()
+                looks = {
+                    key: look_of(self._scope, run, result, at, failures.get(identity(run)))
+                    for key, (run, result, at) in self._new.items()
+                }
+                write_looks(self._store, looks)
         self._new = {}
         self._kept_at = time.monotonic()
+
+    def _failures(self) -> dict[RunIdentity, str]:
+        """By run, the audits that this one has put into the store to say why a run failed."""
+        failed = {identity(run) for run, result, _ in self._new.values() if result.outcome == "failed"}
+        if not failed:
+            return {}
+        return {
+            run: audit.audit_id
+            for run, audit in self._store.audits().items()
+            if run in failed
+            and (audit.status, audit.settings_hash) == ("failed", self._scope.analysis.hash)
+            and audit != self._scope.audits.get(run)
+        }

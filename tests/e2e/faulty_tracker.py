@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 
-from integrations import locate as locating
+from integrations import folder_tracker
 from integrations.folder_tracker import FolderTracker
 from integrations.tracker import CheckpointListing, TrackedRun
 from pipelines.cli import main
@@ -31,6 +31,6 @@ class FaultyTracker(FolderTracker):
 
 
 if __name__ == "__main__":
-    locating.FolderTracker = FaultyTracker  # type: ignore[attr-defined]  # what locate makes for dir:PATH
+    folder_tracker.FolderTracker = FaultyTracker  # type: ignore[misc]  # what locate makes for dir:PATH
     sys.argv[0] = "spectral-edge"
     main()

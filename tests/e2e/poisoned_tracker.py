@@ -10,7 +10,7 @@ import signal
 import sys
 from pathlib import Path
 
-from integrations import locate as locating
+from integrations import folder_tracker
 from integrations.folder_tracker import FolderTracker
 from integrations.tracker import CheckpointRef, TrackedRun
 from pipelines.cli import main
@@ -26,6 +26,6 @@ class PoisonedTracker(FolderTracker):
 
 
 if __name__ == "__main__":
-    locating.FolderTracker = PoisonedTracker  # type: ignore[misc]  # what locate makes for dir:PATH
+    folder_tracker.FolderTracker = PoisonedTracker  # type: ignore[misc]  # what locate makes for dir:PATH
     sys.argv[0] = "spectral-edge"
     main()

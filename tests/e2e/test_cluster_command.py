@@ -21,7 +21,7 @@ def test_runs_are_read_by_local_workers(tmp_path: Path, with_server: Callable[[P
     answer = command.run("audit", "dir:runs", "--window", "3", "--dask", "local:2", "--shards", "2", "--json")
     assert answer.code == 1, answer.err
     outcomes = {run["run_name"]: run["outcome"] for run in answer.json["sources"][0]["runs"]}
-    assert outcomes == {"good0": "audited", "good1": "audited", "broken": "failed"}
+    assert outcomes == {"good0": "audited", "good1": "audited", "broken": "failed"}, answer.err
     [error] = [line for line in answer.err.splitlines() if line.startswith("error:")]
     assert "run broken, file step_400.safetensors" in error
     assert "distributed" not in answer.err

@@ -96,7 +96,7 @@ def test_killed_audits_leave_what_one_undisturbed_audit_leaves(tmp_path: Path, o
     undisturbed = command.run(*arguments("undisturbed"))
     duration = time.monotonic() - started
     assert undisturbed.code == 0, undisturbed.err
-    assert undisturbed.err.splitlines()[0].startswith("waiting for Prefect's temporary server")
+    assert undisturbed.err.splitlines()[0].startswith("waiting for Prefect's server")
     assert servers_of(own_home) == []
     assert recorded(own_home) == {
         "flow_runs": ["Completed"],

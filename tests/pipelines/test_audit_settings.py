@@ -136,7 +136,7 @@ def test_lags_below_window_are_refused() -> None:
 
 def test_an_unknown_key_in_the_file_suggests_the_known_one() -> None:
     assert "no setting is called `windwo`. Next: did you mean `window`?" in refused("windwo = 5")
-    assert "known keys are annotate, device" in refused("[zzz]\nqqq = 5")
+    assert "known keys are annotate, dask, device" in refused("[zzz]\nqqq = 5")
 
 
 def test_a_file_that_is_not_toml_is_named() -> None:

@@ -25,7 +25,7 @@ from spectral_edge.errors import CheckpointFormatError, FetchInterruptedError, T
 from spectral_edge.query import query
 from spectral_edge.recorded import analyse_recorded
 from spectral_edge.recorder import Recorder
-from spectral_edge.report import write_report
+from spectral_edge.report import run_chart_html, write_report
 from spectral_edge.settings import Settings
 from spectral_edge.store import Store
 from spectral_edge.tables import RunTables
@@ -237,7 +237,7 @@ def test_the_report_and_runs_say_it_and_escape_the_name(tmp_path: Path) -> None:
     audit(path, window=10)
     write_report(Store.open("spectral-edge-store"), tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
-    assert "estimates from recorded sketches of 50 numbers" in page
+    assert "estimates from recorded sketches of 50 numbers" in run_chart_html(tables(path, "spectral-edge-store"))
     assert "Changes were not tested: 12 checkpoints" in page
     assert "<b>bold" not in page
     [row] = query(Store.open("spectral-edge-store"), RUNS_SQL).to_pylist()

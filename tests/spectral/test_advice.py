@@ -93,19 +93,23 @@ def test_the_part_of_a_run_in_which_a_change_can_be_placed() -> None:
     assert (ad.first_change(W), ad.last_change(W, updates + 1)) == (first, first + positions - 1)
 
 
+def moved(checkpoint: int, low: int, high: int) -> MetricChange:
+    return MetricChange(checkpoint, low, high, before=0.1, after=0.9, p_value=0.01)
+
+
 def test_a_metric_that_moves_too_early_or_too_late() -> None:
     steps, first, last = 100 * np.arange(61), ad.first_change(W), ad.last_change(W, 61)
-    [early] = told(steps, metric=MetricChange(first - 5, first - 6, first - 4))
+    [early] = told(steps, metric=moved(first - 5, first - 6, first - 4))
     assert early.startswith("Checkpoints are too sparse: the metric moves at step 1,000, ")
     assert "from step 1,500 on" in early
     every = int(re.findall(r"every (\d+) steps until then", early)[0])
     assert every * first < 1000
-    [late] = told(steps, metric=MetricChange(last + 3, last, last + 4))
+    [late] = told(steps, metric=moved(last + 3, last, last + 4))
     assert f"until step {100 * last:,}" in late
     until = int(re.findall(r"train to step ([\d,]+)", late)[0].replace(",", ""))
     assert ad.last_change(W, until // 100 + 1) > last + 3
     for checkpoint in (first, last):
-        assert told(steps, metric=MetricChange(checkpoint, checkpoint, checkpoint)) == []
+        assert told(steps, metric=moved(checkpoint, checkpoint, checkpoint)) == []
 
 
 @pytest.mark.parametrize("missing", [0, 1])

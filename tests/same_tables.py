@@ -20,10 +20,7 @@ _ORDER = {
 
 
 def assert_same_audit(found: RunTables, expected: RunTables) -> None:
-    """All tables but the costs: inner products to 1e-12 of the updates' norms, what is computed from them to 1e-6.
-
-    Below 1e-7 numbers of all columns are rounding: a singular value that is not there, and what is divided by it.
-    """
+    """All tables but the costs: inner products to 1e-12 of the updates' norms, what is computed from them to 1e-6."""
     for table, order in _ORDER.items():
         keys = [(column, "ascending") for column in order]
         ours, theirs = (getattr(tables, table).sort_by(keys) for tables in (found, expected))
@@ -53,12 +50,14 @@ def _products(table: pa.Table) -> dict[tuple[str, int, int], float]:
 
 def _assert_same_column(found: pa.ChunkedArray, expected: pa.ChunkedArray, name: str) -> None:
     for ours, theirs in zip(found.to_pylist(), expected.to_pylist(), strict=True):
-        assert _is_same(ours, theirs), f"{name}: {ours} and {theirs}"
+        # Where fewer than W updates are independent, the smallest singular value is the root of a rounding error.
+        least = 1e-6 if name == "gaps.noise_threshold_ratio" else 1e-9
+        assert _is_same(ours, theirs, least), f"{name}: {ours} and {theirs}"
 
 
-def _is_same(ours: Any, theirs: Any) -> bool:
+def _is_same(ours: Any, theirs: Any, least: float) -> bool:
     if isinstance(theirs, list | tuple):
-        return len(ours) == len(theirs) and all(map(_is_same, ours, theirs))
+        return len(ours) == len(theirs) and all(_is_same(*each, least) for each in zip(ours, theirs, strict=True))
     if isinstance(theirs, float) and isinstance(ours, float):
-        return bool(np.isclose(ours, theirs, rtol=1e-6, atol=1e-7))
+        return bool(np.isclose(ours, theirs, rtol=1e-6, atol=least))
     return bool(ours == theirs)

@@ -50,14 +50,12 @@ def _products(table: pa.Table) -> dict[tuple[str, int, int], float]:
 
 def _assert_same_column(found: pa.ChunkedArray, expected: pa.ChunkedArray, name: str) -> None:
     for ours, theirs in zip(found.to_pylist(), expected.to_pylist(), strict=True):
-        # Where fewer than W updates are independent, the smallest singular value is the root of a rounding error.
-        least = 1e-6 if name == "gaps.noise_threshold_ratio" else 1e-9
-        assert _is_same(ours, theirs, least), f"{name}: {ours} and {theirs}"
+        assert _is_same(ours, theirs), f"{name}: {ours} and {theirs}"
 
 
-def _is_same(ours: Any, theirs: Any, least: float) -> bool:
+def _is_same(ours: Any, theirs: Any) -> bool:
     if isinstance(theirs, list | tuple):
-        return len(ours) == len(theirs) and all(_is_same(*each, least) for each in zip(ours, theirs, strict=True))
+        return len(ours) == len(theirs) and all(map(_is_same, ours, theirs))
     if isinstance(theirs, float) and isinstance(ours, float):
-        return bool(np.isclose(ours, theirs, rtol=1e-6, atol=least))
+        return bool(np.isclose(ours, theirs, rtol=1e-6, atol=1e-9))
     return bool(ours == theirs)

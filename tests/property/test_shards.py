@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
-from same_tables import assert_same_audit
+from same_tables import assert_same_audit, assert_same_products
 
 from spectral_edge.analysis import Provenance, analyse_run
 from spectral_edge.blocks import WHOLE, Shard
@@ -70,4 +70,7 @@ def test_parts_add_up_to_the_whole(states: list[dict[str, torch.Tensor]], count:
     random.shuffle(parts)
     added = add_up(parts, [checkpoint.name for checkpoint in checkpoints])
     assert added.warnings == whole.warnings
-    assert_same_audit(tables(added), tables(whole))
+    assert_same_products(tables(added).inner_products, tables(whole).inner_products)
+    if all(tensor.numel() > SETTINGS.window for tensor in states[0].values()):
+        # Of fewer numbers no W updates are independent: the smallest singular value is the root of a rounding error.
+        assert_same_audit(tables(added), tables(whole))

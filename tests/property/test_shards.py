@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 
@@ -56,6 +57,12 @@ def tables(of: Trajectory) -> RunTables:
     )
 
 
+def updates_are_independent(states: list[dict[str, torch.Tensor]]) -> bool:
+    """Else the smallest singular value of a window is the root of a rounding error, and so is what follows from it."""
+    moving = all(not torch.equal(a[name], b[name]) for a, b in pairwise(states) for name in a)
+    return moving and all(tensor.numel() > SETTINGS.window for tensor in states[0].values())
+
+
 @settings(max_examples=12, deadline=None)
 @given(runs(), st.integers(1, 7), st.randoms(use_true_random=False))
 def test_parts_add_up_to_the_whole(states: list[dict[str, torch.Tensor]], count: int, random: Random) -> None:
@@ -71,6 +78,5 @@ def test_parts_add_up_to_the_whole(states: list[dict[str, torch.Tensor]], count:
     added = add_up(parts, [checkpoint.name for checkpoint in checkpoints])
     assert added.warnings == whole.warnings
     assert_same_products(tables(added).inner_products, tables(whole).inner_products)
-    if all(tensor.numel() > SETTINGS.window for tensor in states[0].values()):
-        # Of fewer numbers no W updates are independent: the smallest singular value is the root of a rounding error.
+    if updates_are_independent(states):
         assert_same_audit(tables(added), tables(whole))

@@ -16,7 +16,8 @@ from importlib.metadata import version
 from typing import Final
 
 from integrations.tracker import TrackedRun
-from pipelines.decisions import RunIdentity, Scope, identity, is_annotation_of
+from pipelines.attempts import RunIdentity
+from pipelines.decisions import Scope, identity, is_annotation_of
 from pipelines.results import RunResult
 from spectral_edge.errors import TransientError
 from spectral_edge.looks import Look, write_looks

@@ -219,7 +219,7 @@ def _entry(job: Job, run: TrackedRun, audit_id: str, annotation: Annotation) -> 
 
 def _record(job: Job, run: TrackedRun, listing: CheckpointListing) -> TrainingRecord:
     steps = [ref.step for ref in listing.checkpoints]
-    return training_record(job.scope.tracker, run, steps, job.scope.analysis)
+    return training_record(job.scope.tracker, run, steps, job.scope.analysis, further=True)
 
 
 def _provenance(job: Job, run: TrackedRun, decision: Decision, costs: Costs) -> Provenance:

@@ -2,10 +2,10 @@
 
     python -m benchmarks.report [--runs 500] [--checkpoints 100] [--keep FOLDER]
 
-Analyses six simulated runs of four parameter groups and four logged metrics, puts copies of them into a store under the names of RUNS runs in
-ten projects, writes the report, and opens it in headless Chromium (with chromedriver) three times. No number is shared
-between runs in the page, so copies are as large as runs of their own. Processor time is that of all threads, without
-imports.
+Analyses six simulated runs of four parameter groups and four logged metrics, puts copies of them into a store under the
+names of RUNS runs in ten projects, writes the report, and opens it in headless Chromium (with chromedriver) thrice.
+No number is shared between runs in the page, so copies are as large as runs of their own. Processor time is that of all
+threads, without imports.
 """
 
 from __future__ import annotations

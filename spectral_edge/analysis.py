@@ -294,9 +294,7 @@ def _inner_products_of(name: str, band: Band, steps: Steps, stamp: Mapping[str, 
     return pa.Table.from_arrays(arrays, schema=INNER_PRODUCTS)
 
 
-def _stamp(
-    key: RunKey, provenance: Provenance, settings: Settings, record: str | None = None
-) -> dict[str, Any]:
+def _stamp(key: RunKey, provenance: Provenance, settings: Settings, record: str | None = None) -> dict[str, Any]:
     return key.columns() | {
         "audit_id": audit_id(provenance.fingerprint, settings.hash, record),
         "settings_hash": settings.hash,

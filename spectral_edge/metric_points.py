@@ -24,8 +24,8 @@ MOST_FURTHER: Final = 6
 def thinned(series: MetricSeries, most: int) -> MetricSeries:
     """At most `most` points of `series`, which is returned as it is when it has no more.
 
-    Kept are the first point, the last, and the lowest and highest of each of (most - 2) // 2 stretches of as many points
-    each; of equal values the earliest. No value is changed, none is made up.
+    Kept are the first point, the last, and the lowest and highest of each of (most - 2) // 2 stretches of equally many
+    points; of equal values the earliest. No value is changed, none is made up.
 
     Args:
         series: A metric by training step.

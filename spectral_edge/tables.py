@@ -62,7 +62,11 @@ _KEYS: Final = (
     _column("project", _TEXT, "experiment (MLflow) or parent folder (dir) of the run"),
     _column("run_id", _TEXT, "the tracker's own id of the run"),
     _column("run_name", _TEXT, "name of the run as people see it"),
-    _column("audit_id", _TEXT, "hash of fingerprint, settings_hash, record_hash and schema_version: which audit wrote the row"),
+    _column(
+        "audit_id",
+        _TEXT,
+        "hash of fingerprint, settings_hash, record_hash and schema_version: which audit wrote the row",
+    ),
 )
 _GROUP: Final = _column("group", _TEXT, "parameter group: total, attention, mlp, embedding, norm, other, layer.N")
 

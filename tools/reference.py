@@ -65,8 +65,8 @@ ABOUT = {
     "and `import` do not. A store that an earlier version wrote gets it with the next audit.",
     "scorecard": "One row for each prediction of the thesis and run: whether it holds there, and what decided "
     "([scorecard.md](scorecard.md)). A store that an earlier version wrote gets it with the next audit.",
-    "metrics": "Points of the run's own metrics ([training-record.md](training-record.md#what-is-kept)), at most 500 of each: "
-    "the first, the last, and the lowest and highest of each stretch between. A store that an earlier version wrote gets "
+    "metrics": "Points of the run's own metrics ([training-record.md](training-record.md#what-is-kept)), at most 500 "
+    "of each: the first, the last, and the lowest and highest of each stretch between. A store of an earlier version gets "
     "the table with the next audit, and a run its rows when it is analysed again.",
 }
 

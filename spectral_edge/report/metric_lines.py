@@ -71,4 +71,6 @@ def points_drawn(lines: Sequence[MetricLine], levels: Sequence[Row], first: int,
         last: Last step of the axis.
     """
     drawn = [point for line in lines for point in line.points(first, last)]
-    return drawn or [{name: row[name] for name in ("name", "step", "value", "part")} | {"beside": True} for row in levels]
+    return drawn or [
+        {name: row[name] for name in ("name", "step", "value", "part")} | {"beside": True} for row in levels
+    ]

@@ -59,6 +59,10 @@ def _lines(x: alt.X, which: str, palette: Palette) -> list[alt.Chart]:
     line = base.mark_line(strokeWidth=1.5, strokeJoin="round").encode(detail="part:N", color=color, strokeDash=dash)
     if not palette.interactive:
         return [line]
-    tips = [alt.Tooltip("name:N", title="metric"), alt.Tooltip("step:Q", format=","), alt.Tooltip("value:Q", format=".4")]
+    tips = [
+        alt.Tooltip("name:N", title="metric"),
+        alt.Tooltip("step:Q", format=","),
+        alt.Tooltip("value:Q", format=".4"),
+    ]
     # What the pointer finds: a line itself tells of no point.
-    return [line, base.mark_point(size=60, opacity=0, filled=True).encode(detail="name:N", tooltip=tips)]
+    return [line, base.mark_point(size=60, opacity=0, filled=True, aria=False).encode(detail="name:N", tooltip=tips)]

@@ -51,7 +51,9 @@ def packed(groups: Mapping[str, Drawn], page: str) -> str:
     lines = next(iter(groups.values())).lines if groups else ()
     told = [[line.series.name, line.beside, np.diff(line.series.steps, prepend=0).tolist()] for line in lines]
     series += [line.series.values for line in lines]
-    text = json.dumps({"page": page, "groups": drawn_of, "lines": told}, separators=(",", ":"), allow_nan=False).encode()
+    text = json.dumps(
+        {"page": page, "groups": drawn_of, "lines": told}, separators=(",", ":"), allow_nan=False
+    ).encode()
     numbers = _rounded(np.concatenate(series)) if series else b""
     return base64.b64encode(zlib.compress(text + b"\n" + numbers)).decode()
 

@@ -78,7 +78,7 @@ def render_page(
     gaps: pa.Table,
     transitions: pa.Table,
     scores: Sequence[Score] = (),
-    metrics: pa.Table = METRICS.empty_table(),
+    metrics: pa.Table | None = None,
     *,
     single: bool = False,
     before: Before | None = None,
@@ -90,11 +90,11 @@ def render_page(
         gaps: Rows of table `gaps` of these runs; only `GAP_COLUMNS` are read.
         transitions: Rows of table `transitions` of these runs.
         scores: Every prediction on these runs, or on some of them.
-        metrics: Rows of table `metrics` of these runs; only `METRIC_COLUMNS` are read.
+        metrics: Rows of table `metrics` of these runs; only `METRIC_COLUMNS` are read. None: there are none.
         single: Leave out the overview; `runs` has one row.
         before: What the store held before the last audit, to say what is new; see :mod:`.last_audit`.
     """
-    views = list(_views(runs, gaps, transitions, metrics))
+    views = list(_views(runs, gaps, transitions, METRICS.empty_table() if metrics is None else metrics))
     styles, scripts = _asset("page.css"), (_vega(), _asset("page.js"))
     card = scorecard_view(scores)
     run_page = _environment().get_template("run.html")

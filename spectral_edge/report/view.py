@@ -79,9 +79,7 @@ class RunView:
     groups: Mapping[str, Drawn]
 
 
-def run_view(
-    summary: Row, gaps: pa.Table, transitions: Sequence[Row], lines: tuple[MetricLine, ...] = ()
-) -> RunView:
+def run_view(summary: Row, gaps: pa.Table, transitions: Sequence[Row], lines: tuple[MetricLine, ...] = ()) -> RunView:
     """What the page shows of one run.
 
     Args:
@@ -195,7 +193,7 @@ def _notes(summary: Row, drawn: Drawn | None) -> Iterator[str]:
     if short:
         yield f"{count(short, 'window')} at the start hold fewer updates than a full one and are drawn dashed."
     if not drawn.lines and summary["metric_name"]:
-        yield f"The values of {summary['metric_name']} are not drawn: an earlier version, which kept none, audited this run."
+        yield f"No values of {summary['metric_name']} are drawn: an earlier version, which kept none, audited this run."
     if not drawn.knows("learning_rate"):
         yield "No learning rate is known for this run, so no adiabatic parameter could be computed."
     unknown = [one for one in drawn.stretches if one["regime"] == "undetermined" and one["reason"]]

@@ -290,7 +290,7 @@ def test_parameters_that_tell_different_things(tmp_path: Path) -> None:
 
 def further(folder: Path, *names: str, most: int | None = None, **asked: Any) -> list[str]:
     """Names of the further metrics of a run that logged `names`; `most` where each costs a request."""
-    metrics = {name: RISING for name in names}
+    metrics = dict.fromkeys(names, RISING)
     for step in STEPS:
         torch.save({"w": torch.zeros(2)}, folder / f"step_{step}.pt")
     rows = [json.dumps({"step": step} | {name: points[step] for name, points in metrics.items()}) for step in STEPS]

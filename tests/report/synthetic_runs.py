@@ -181,19 +181,19 @@ def make_run(
         *(build(table, rows) for table, rows in zip(("gaps", "transitions"), stamped, strict=True)),
     )
     if metric:
-        points = [shared | one for one in metric_rows(_logged(checkpoints, change_at, seed))]
+        points = [shared | one for one in metric_rows(_logged(checkpoints, change_at, seed, row | summary))]
         tables = replace(tables, metrics=build("metrics", points))
     scored = replace(tables, runs=build("runs", [row | summary | {"settings": settings.as_json()}]))
     return replace(tables, scorecard=scorecard_table(scored))
 
 
-def _logged(checkpoints: int, change_at: int | None, seed: int) -> TrainingRecord:
+def _logged(checkpoints: int, change_at: int | None, seed: int, row: dict[str, Any]) -> TrainingRecord:
     """Accuracy of training rises first, that of held-out data, where it does, some steps after `change_at`."""
     steps = np.arange(0, (checkpoints - 1) * SPACING + 1, 10)
     noise = 0.01 * np.random.default_rng(seed).standard_normal((3, len(steps)))
     onset = np.inf if change_at is None else (change_at + 1) * SPACING + 340
     values = {
-        "test_accuracy": np.where(steps < onset, 0.1, 0.9),
+        row["metric_name"]: np.where(steps < onset, 0.1, 0.9),
         "train_accuracy": 1 - np.exp(-steps / 400),
         "train_loss": 3 * np.exp(-steps / 500) + 0.05,
     }

@@ -1,4 +1,4 @@
-"""What is kept of a run's own metrics: ends and extremes, never more than asked, and a hash of what an analysis takes."""
+"""What is kept of a run's own metrics: ends and extremes, and a hash of what an analysis takes."""
 
 from __future__ import annotations
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from pyarrow import csv, parquet
 from audits import as_older, assert_same, audit, key_of, raw
 from children import PROCESSES, count_lines, finish, start, write_killed_at, write_runs
+from pyarrow import csv, parquet
 
 from spectral_edge import delta, store, store_place
 from spectral_edge.errors import StoreError

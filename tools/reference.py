@@ -66,8 +66,8 @@ ABOUT = {
     "scorecard": "One row for each prediction of the thesis and run: whether it holds there, and what decided "
     "([scorecard.md](scorecard.md)). A store that an earlier version wrote gets it with the next audit.",
     "metrics": "Points of the run's own metrics ([training-record.md](training-record.md#what-is-kept)), at most 500 "
-    "of each: the first, the last, and the lowest and highest of each stretch between. A store of an earlier version gets "
-    "the table with the next audit, and a run its rows when it is analysed again.",
+    "of each: the first, the last, and the lowest and highest of each stretch between. A store of an earlier version "
+    "gets the table with the next audit, and a run its rows when it is analysed again.",
 }
 
 

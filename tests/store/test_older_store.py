@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from audits import as_older, assert_same, audit, key_of, raw
 from children import PROCESSES, count_lines, finish, start, write_killed_at, write_runs
-from pyarrow import csv, parquet
+from pyarrow import parquet
 
 from spectral_edge import delta, store, store_place
 from spectral_edge.errors import StoreError
@@ -112,8 +112,10 @@ def test_what_an_earlier_version_exported_is_imported(tmp_path: Path, form: Form
     metrics.unlink()
     with pytest.raises(StoreError, match="is missing"):
         import_runs(Store.open(tmp_path / "refused"), tmp_path / "out")
-    older = csv.read_csv(runs) if form == "csv" else parquet.read_table(runs)
-    (csv.write_csv if form == "csv" else parquet.write_table)(older.drop_columns("record_hash"), runs)
+    if form == "csv":  # the cells of settings, record_hash and error are empty
+        runs.write_text(runs.read_text().replace(',"record_hash"', "").replace('"s1",,,,', '"s1",,,'))
+    else:
+        parquet.write_table(parquet.read_table(runs).drop_columns("record_hash"), runs)
     here = Store.open(tmp_path / "here")
     assert import_runs(here, tmp_path / "out").added == ["toy / name of old"]
     assert_same(here.read_run(KEY), replace(audit(KEY), metrics=SCHEMAS["metrics"].empty_table()))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from spectral_edge.metric_points import thinned
 from spectral_edge.series import MetricSeries
@@ -42,23 +44,24 @@ def metric_lines(metrics: pa.Table) -> tuple[MetricLine, ...]:
 
     The learning rate is not among them: table `gaps` has it, window by window.
     """
-    found: dict[tuple[str, str], list[Row]] = {}
-    for row in metrics.select([*METRIC_COLUMNS[3:]]).to_pylist():
-        if row["role"] != "learning_rate":
-            found.setdefault((row["role"], row["name"]), []).append(row)
-    higher = next((rows[0]["higher_is_better"] for (role, _), rows in found.items() if role == "metric"), None)
+    known = (pc.field("role") != "learning_rate") & pc.field("step").is_valid()
+    rows = metrics.filter(known).sort_by([("role", "ascending"), ("name", "ascending")]).combine_chunks()
+    lines = list(_by_metric(rows))  # role `metric` comes before `other`
+    higher = next((told for role, told, _ in lines if role == "metric"), None)
     return tuple(
-        MetricLine(
-            thinned(_series(name, rows), POINTS_DRAWN),
-            beside=higher is not None and rows[0]["higher_is_better"] == higher,
-        )
-        for (_, name), rows in sorted(found.items())  # role `metric` comes before `other`
+        MetricLine(thinned(series, POINTS_DRAWN), beside=higher is not None and told == higher)
+        for _, told, series in lines
     )
 
 
-def _series(name: str, rows: Sequence[Row]) -> MetricSeries:
-    steps = np.array([row["step"] for row in rows], dtype=np.int64)
-    return MetricSeries.from_points(name, steps, np.array([row["value"] for row in rows], dtype=np.float64))
+def _by_metric(rows: pa.Table) -> Iterator[tuple[str, bool | None, MetricSeries]]:
+    """Role, direction and points of each metric in `rows`, which are sorted by role and name."""
+    codes = [rows[name].combine_chunks().dictionary_encode().indices.to_numpy() for name in ("role", "name")]
+    begins = np.flatnonzero(np.any([np.diff(code, prepend=-1) for code in codes], axis=0)).tolist()
+    steps, values = rows["step"].to_numpy(), rows["value"].to_numpy()
+    for begin, end in pairwise([*begins, len(steps)]):
+        role, name, higher = (rows[column][begin].as_py() for column in ("role", "name", "higher_is_better"))
+        yield role, higher, MetricSeries.from_points(name, steps[begin:end], values[begin:end])
 
 
 def points_drawn(lines: Sequence[MetricLine], levels: Sequence[Row], first: int, last: int) -> list[dict[str, Any]]:

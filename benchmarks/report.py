@@ -2,10 +2,10 @@
 
     python -m benchmarks.report [--runs 500] [--checkpoints 100] [--keep FOLDER]
 
-Analyses six simulated runs of four parameter groups, puts copies of them into a store under the names of RUNS runs in
-ten projects, writes the report, and opens it in headless Chromium (with chromedriver) three times. No number is shared
-between runs in the page, so copies are as large as runs of their own. Processor time is that of all threads, without
-imports.
+Analyses six simulated runs of four parameter groups and four logged metrics, puts copies of them into a store under the
+names of RUNS runs in ten projects, writes the report, and opens it in headless Chromium (with chromedriver) thrice.
+No number is shared between runs in the page, so copies are as large as runs of their own. Processor time is that of all
+threads, without imports.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ from selenium.webdriver.chrome.service import Service
 from benchmarks.synthetic_updates import autoregressive, band_of_gram, gram_of
 from spectral_edge.analysis import Provenance, analyse_run
 from spectral_edge.report import write_report
-from spectral_edge.series import TrainingRecord
+from spectral_edge.series import FurtherMetric, MetricSeries, TrainingRecord
 from spectral_edge.settings import Settings
 from spectral_edge.store import Store
 from spectral_edge.tables import RunKey, RunTables
 from spectral_edge.trajectory import Trajectory
 
 GROUPS = ("total", "attention", "mlp", "embedding")
+METRICS = ("val_acc", "train_acc", "train_loss", "val_loss")
 KINDS = 6
 PROJECTS = 10
 PAINTED = "return performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? NaN"
@@ -46,7 +47,17 @@ def analysed(seed: int, checkpoints: int) -> RunTables:
         bands[name] = band_of_gram(gram_of(autoregressive(checkpoints - 1, 0.5, rng, power=1.0)), settings.lags)
     trajectory = Trajectory(np.arange(checkpoints) * 100, bands)
     provenance = Provenance("f" * 16, "finished", "https://tracker.example/run")
-    return analyse_run(RunKey("mlflow", "p", "r", "r"), trajectory, TrainingRecord(), settings, provenance)
+    record = logged(np.arange(0, 100 * checkpoints, 10), rng)
+    return analyse_run(RunKey("mlflow", "p", "r", "r"), trajectory, record, settings, provenance)
+
+
+def logged(steps: np.ndarray, rng: np.random.Generator) -> TrainingRecord:
+    """What a run logged every ten steps: four metrics, with noise that leaves no number alike, and a learning rate."""
+    curves = {name: np.exp(-steps / steps[-1]) + 0.05 * rng.standard_normal(len(steps)) for name in METRICS}
+    metric, *further = (MetricSeries(name, steps, values) for name, values in curves.items())
+    rate = MetricSeries("lr", steps, 1e-3 * np.exp(-steps / steps[-1]))
+    others = tuple(FurtherMetric(series, higher_is_better="acc" in series.name) for series in further)
+    return TrainingRecord(metric=metric, learning_rate=rate, further=others)
 
 
 def named(run: RunTables, key: RunKey) -> RunTables:
@@ -58,7 +69,7 @@ def named(run: RunTables, key: RunKey) -> RunTables:
             table = table.set_column(table.schema.get_field_index(name), table.schema.field(name), column)
         return table
 
-    names = ("runs", "inner_products", "gaps", "transitions", "scorecard")
+    names = ("runs", "inner_products", "gaps", "transitions", "scorecard", "metrics")
     return replace(run, key=key, **{name: under(getattr(run, name)) for name in names})
 
 

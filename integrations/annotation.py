@@ -23,11 +23,15 @@ class MetricPoint:
 
 @dataclass(frozen=True)
 class AnnotationState:
-    """What an earlier audit left on the run. `complete` is False when it was interrupted while writing."""
+    """What an earlier audit left on the run. `complete` is False when it was interrupted while writing.
+
+    `audit_id` is None where a version wrote it that did not put the audit's id into the mark.
+    """
 
     fingerprint: str
     settings_hash: str
     complete: bool
+    audit_id: str | None = None
 
     @classmethod
     def of_marks(cls, started: str | None, finished: str | None) -> AnnotationState | None:
@@ -35,8 +39,9 @@ class AnnotationState:
         mark = started or finished
         if not mark or mark.count("/") != 2:
             return None
-        fingerprint, settings_hash, _ = mark.split("/")
-        return cls(fingerprint, settings_hash, complete=mark == finished)
+        fingerprint, settings_hash, rest = mark.split("/")
+        audit_id, named, _ = rest.partition("-")
+        return cls(fingerprint, settings_hash, complete=mark == finished, audit_id=audit_id if named else None)
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Annotation:
 
     `tags` keys start with `spectral_edge.`; `metrics` keys with `spectral_edge/`; `files` are named relative to the
     tracker's `spectral_edge/` folder; `note` is Markdown. `level` is what was asked for: on level `summary` there are
-    no metrics and no files.
+    no metrics and no files. `audit_id` names the audit in the store; empty where it has none.
     """
 
     fingerprint: str
@@ -55,13 +60,14 @@ class Annotation:
     metrics: Sequence[MetricPoint] = field(default_factory=tuple)
     files: Mapping[str, bytes] = field(default_factory=dict)
     level: Level = "full"
+    audit_id: str = ""
 
     @property
     def mark(self) -> str:
-        """`fingerprint/settings_hash/digest of what is written`: equal marks, equal annotations."""
+        """`fingerprint/settings_hash/audit_id-digest of what is written`: equal marks, equal annotations."""
         contents = json.dumps([sorted(self.tags.items()), self.note, len(self.metrics), sorted(self.files)])
         digest = hashlib.sha256(contents.encode()).hexdigest()[:16]
-        return f"{self.fingerprint}/{self.settings_hash}/{digest}"
+        return f"{self.fingerprint}/{self.settings_hash}/{'-'.join(filter(None, [self.audit_id, digest]))}"
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,7 @@ def annotation_of(tables: RunTables, *, level: Level) -> Annotation:
         metrics=tuple(_points(tables.gaps)) if complete else (),
         files=_files(tables) if complete else {},
         level=level,
+        audit_id=tables.audit_id,
     )
 
 

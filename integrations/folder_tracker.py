@@ -46,7 +46,11 @@ class FolderTracker:
 
     kind: Final = "dir"
     capabilities: Final = Capabilities(
-        local_checkpoints=True, writes_metrics=True, writes_files=True, overwrites_metrics=True
+        local_checkpoints=True,
+        writes_metrics=True,
+        writes_files=True,
+        overwrites_metrics=True,
+        local_metrics=True,
     )
 
     def check(self) -> str:

@@ -86,6 +86,8 @@ class Capabilities:
     """A metric written again replaces what was there (False: it becomes a second point)."""
     results_apart: bool = False
     """Metrics and files go to a run of their own, not to the audited one."""
+    local_metrics: bool = False
+    """The run's own metrics lie on this machine's disk: to read one more costs no request."""
 
 
 @dataclass(frozen=True)

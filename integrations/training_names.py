@@ -1,4 +1,4 @@
-"""Names under which the usual frameworks log learning rate, evaluation metric, optimizer and weight decay.
+"""Names under which the usual frameworks log learning rate, metrics, optimizer and weight decay.
 
 Patterns match whole names, without regard to case, and stand in the order in which they are preferred. Names that
 people choose freely cannot all be here: `--metric`, `--learning-rate-metric` and the like are for those.
@@ -50,6 +50,16 @@ EVALUATION_METRICS: Final = (
     r"coco/(?:bbox|segm)_mAP|accuracy/top1",  # OpenMMLab, which logs them in validation only
     r"(?:lm )?loss validation",  # Megatron
 )
+
+# The same words without a held-out split: with nearly all frameworks these are of training.
+_TRAINING: Final = r"(?:metrics/|epoch/|batch/)?(?:(?:train|training)[/_. -])?"
+TRAINING_METRICS: Final = (
+    _TRAINING + _AVERAGE + r"(?:acc(?:uracy)?(?:[_/@]?(?:top-?)?1)?|top[ _-]?1(?:[ _-]acc(?:uracy)?)?)" + _SUFFIX,
+    _TRAINING + _AVERAGE + r"(?:loss|nll|cross[ _-]?entropy|perplexity|ppl)" + _SUFFIX,
+    r"(?:acc|accuracy|loss)[/_. -](?:train|training)(?:/total)?",  # Composer: loss/train/total
+    r"(?:lm|total)[ _]loss",  # Megatron; Detectron2
+)
+"""They are drawn beside the evaluation metric, and nothing is computed from them."""
 
 HIGHER_IS_BETTER_WORDS: Final = (
     r"acc\w*",
@@ -128,6 +138,11 @@ def ordered(names: Iterable[str], patterns: Sequence[str]) -> tuple[str, ...]:
     """The names that match a pattern, by the order of patterns, then of names."""
     found = ((rank, name) for name in names for rank, pattern in enumerate(patterns) if matches(pattern, name))
     return tuple(dict.fromkeys(name for _, name in sorted(found)))
+
+
+def stem(name: str) -> str:
+    """`name` without what tells variants of one metric apart: whether of a step or of an epoch, and of which loader."""
+    return re.sub(_SUFFIX + r"\Z", "", name, flags=re.IGNORECASE)
 
 
 def higher_is_better(name: str) -> bool | None:

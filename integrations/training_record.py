@@ -1,4 +1,4 @@
-"""What a run says about its own training: learning rate, evaluation metric, optimizer, weight decay.
+"""What a run says about its own training: learning rate, evaluation metric, optimizer, weight decay, further metrics.
 
 The names that frameworks use are in :mod:`integrations.training_names`; settings can name others. What is not found
 stays None: nothing here guesses.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from typing import Final
 
 import numpy as np
 
@@ -22,15 +23,21 @@ from integrations.training_names import (
     NO_WARM_UP,
     OPTIMIZER_PARAMS,
     SCHEDULE_PARAMS,
+    TRAINING_METRICS,
     WARM_UP_PARAMS,
     WEIGHT_DECAY_PARAMS,
     higher_is_better,
     matches,
     ordered,
+    stem,
 )
 from spectral_edge.errors import TerminalError, UsageError
-from spectral_edge.series import MetricSeries, Steps, TrainingRecord
+from spectral_edge.metric_points import MOST_FURTHER
+from spectral_edge.series import FurtherMetric, MetricSeries, Steps, TrainingRecord
 from spectral_edge.settings import Settings
+
+FURTHER_ASKED_FOR: Final = 2
+"""Further metrics that are read where each costs a request to the tracker."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,12 @@ class _Found:
 
 
 def training_record(
-    tracker: Tracker, run: TrackedRun, checkpoint_steps: Sequence[int] | Steps, settings: Settings
+    tracker: Tracker,
+    run: TrackedRun,
+    checkpoint_steps: Sequence[int] | Steps,
+    settings: Settings,
+    *,
+    further: bool = False,
 ) -> TrainingRecord:
     """What `run` logged about its own training, as far as it can be found and joined with the checkpoints.
 
@@ -51,6 +63,9 @@ def training_record(
         run: The run.
         checkpoint_steps: Steps of its checkpoints, increasing, shape (n,).
         settings: May name the metrics and parameters to take; where they name none, known ones are looked for.
+        further: Whether to read metrics that are only looked at beside the evaluation metric: of training, those first
+            that are better in the same direction, then of held-out data; up to `MOST_FURTHER`, or
+            :data:`FURTHER_ASKED_FOR` where each costs a request.
 
     Raises:
         UsageError: The run has no metric or parameter of a name that `settings` give; the message lists those it has.
@@ -67,7 +82,7 @@ def training_record(
     higher, doubt = _direction(evaluation.series.name if evaluation.series else None, settings)
     optimizer = _param(run.params, OPTIMIZER_PARAMS)
     decay = _param(run.params, WEIGHT_DECAY_PARAMS, settings.weight_decay_param)
-    return TrainingRecord(
+    record = TrainingRecord(
         learning_rate=rate.series,
         constant_learning_rate=constant,
         metric=evaluation.series,
@@ -76,6 +91,43 @@ def training_record(
         weight_decay=_number(decay.value),
         warnings=rate.warnings + evaluation.warnings + doubt + optimizer.warnings + decay.warnings,
     )
+    if not further:
+        return record
+    of_training = ordered(names, TRAINING_METRICS)
+    alike = sorted(of_training, key=lambda name: higher_is_better(name) != higher)
+    return _further(tracker, run, (*alike, *_untried(names, evaluation.series, settings)), record, steps)
+
+
+def _untried(names: Sequence[str], taken: MetricSeries | None, settings: Settings) -> tuple[str, ...]:
+    """Evaluation metrics that were not read on the way to the one taken."""
+    held_out = ordered(names, EVALUATION_METRICS)
+    if settings.metric is not None:
+        return held_out
+    return () if taken is None else held_out[held_out.index(taken.name) + 1 :]
+
+
+def _further(
+    tracker: Tracker, run: TrackedRun, names: Sequence[str], record: TrainingRecord, steps: Steps
+) -> TrainingRecord:
+    """`record` with further metrics, those of `names` on the axis of the checkpoints at `steps`."""
+    taken = set() if record.metric is None else {stem(record.metric.name)}
+    wanted: list[str] = []
+    for name in names:
+        if stem(name) not in taken:  # of `loss_step` and `loss_epoch` one is taken
+            taken.add(stem(name))
+            wanted.append(name)
+    most = MOST_FURTHER if tracker.capabilities.local_metrics else FURTHER_ASKED_FOR
+    found: list[FurtherMetric] = []
+    warnings: list[str] = []
+    for name in wanted[:most]:
+        try:
+            series = tracker.metric_series(run, name)
+        except TerminalError as error:
+            warnings.append(_unreadable(name, error))
+            continue
+        if series.shares_axis_with(steps):
+            found.append(FurtherMetric(series, higher_is_better(name)))
+    return replace(record, further=tuple(found), warnings=record.warnings + tuple(warnings))
 
 
 def _learning_rate(
@@ -98,12 +150,16 @@ def _first_on_axis(tracker: Tracker, run: TrackedRun, names: Sequence[str], step
         try:
             series = tracker.metric_series(run, name)
         except TerminalError as error:
-            refused.append(f"metric {name!r} could not be read ({error}) and was left out.")
+            refused.append(_unreadable(name, error))
             continue
         if series.shares_axis_with(steps):
             return _Found(series, tuple(refused))
         refused.append(_other_axis(series, steps))
     return _Found(None, tuple(refused))
+
+
+def _unreadable(name: str, error: TerminalError) -> str:
+    return f"metric {name!r} could not be read ({error}) and was left out."
 
 
 def _other_axis(series: MetricSeries, steps: Steps) -> str:

@@ -56,7 +56,12 @@ class WandbOfflineTracker:
 
     kind: Final = "wandb-offline"
     capabilities: Final = Capabilities(
-        local_checkpoints=True, writes_metrics=True, writes_files=True, overwrites_metrics=True, results_apart=True
+        local_checkpoints=True,
+        writes_metrics=True,
+        writes_files=True,
+        overwrites_metrics=True,
+        results_apart=True,
+        local_metrics=True,
     )
 
     def check(self) -> str:

@@ -11,15 +11,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
+import numpy as np
+
 from integrations.tracker import AnnotationState, CheckpointListing, CheckpointRef, TrackedRun, Tracker
+from integrations.training_record import training_record
 from pipelines.attempts import Attempt, Deaths, RunIdentity, deaths, quarantine, same_work
 from pipelines.settings import AuditSettings
 from pipelines.shared import shared_beginning
 from spectral_edge.errors import CheckpointFormatError, NoStepError
 from spectral_edge.looks import Look, read_looks
+from spectral_edge.metric_points import record_hash
 from spectral_edge.resuming import lags_of, stored_trajectory
 from spectral_edge.settings import Settings, same_pass
 from spectral_edge.store import AuditState, Store
+from spectral_edge.tables import audit_id
 from spectral_edge.trajectory import Trajectory
 
 Action = Literal[
@@ -72,6 +77,7 @@ class Decision:
         listing: The run's checkpoints.
         fingerprint: Identifies them.
         known_error: The error that the store holds: the run failed, or some of its groups end early.
+        audit_id: The store's audit of these checkpoints under these settings, where it has one.
         known: What the store's band says of the run's first checkpoints; set for `extend` and `reanalyse`.
         known_of: The name of the other run with the same first checkpoints that it was measured in; None where it was
             this one.
@@ -84,6 +90,7 @@ class Decision:
     listing: CheckpointListing
     fingerprint: str
     known_error: str | None = None
+    audit_id: str | None = None
     known: Trajectory | None = None
     known_of: str | None = None
     contents: tuple[str | None, ...] = ()
@@ -115,6 +122,7 @@ def decide(scope: Scope, run: TrackedRun) -> Decision:
     Raises:
         NoStepError: The run has checkpoints, the step of none can be told, and the store does not know it yet.
         CheckpointFormatError: The run is a damaged file of recorded sketches, and the store does not know it yet.
+        UsageError: The run does not have the metric any more that the settings name.
         NotFoundError: The run has checkpoints, and no series has the name asked for.
         TransientError: The tracker did not answer.
     """
@@ -130,11 +138,11 @@ def _wanted(scope: Scope, run: TrackedRun) -> Decision:
     try:
         listing = scope.tracker.checkpoints(run, scope.settings.series)
     except (NoStepError, CheckpointFormatError) as error:
-        if scope.stored(run, NO_FINGERPRINT) is None:
+        stored = scope.stored(run, NO_FINGERPRINT)
+        if stored is None:
             raise
-        return Decision(
-            "report_known_error", CheckpointListing(()), NO_FINGERPRINT, str(error.of_run(run.key.run_name))
-        )
+        told = str(error.of_run(run.key.run_name))
+        return Decision("report_known_error", CheckpointListing(()), NO_FINGERPRINT, told, stored.audit_id)
     digest = fingerprint(listing.checkpoints)
     if not listing.checkpoints:
         return Decision("report_no_checkpoints", listing, digest)
@@ -142,12 +150,27 @@ def _wanted(scope: Scope, run: TrackedRun) -> Decision:
     if stored is None:
         return _to_measure(scope, run, Decision("audit", listing, digest))
     if stored.status == "failed":
-        return Decision("report_known_error", listing, digest, known_error=stored.error)
+        return Decision("report_known_error", listing, digest, stored.error, stored.audit_id)
+    if _has_another_record(scope, run, stored, listing):
+        known, contents = _known(scope, run, listing.checkpoints)
+        if known is not None:
+            return Decision("reanalyse", listing, digest, known=known, contents=contents)
     is_current = stored.state == run.state and (
         scope.settings.annotate == "none" or is_annotation_of(stored, scope.tracker.annotation_state(run))
     )
     known_error = stored.error and f"run {run.key.run_name}: {stored.error}"
-    return Decision("nothing" if is_current else "update", listing, digest, known_error)
+    return Decision("nothing" if is_current else "update", listing, digest, known_error, stored.audit_id)
+
+
+def _has_another_record(scope: Scope, run: TrackedRun, stored: AuditState, listing: CheckpointListing) -> bool:
+    """Whether the run has told since of another metric or learning rate at its checkpoints than `stored` was made of.
+
+    Of audits by versions that kept no hash of it nothing can be said; `recheck` makes them anew.
+    """
+    if stored.record_hash is None:
+        return scope.settings.recheck
+    steps = np.array([ref.step for ref in listing.checkpoints], dtype=np.int64)
+    return record_hash(training_record(scope.tracker, run, steps, scope.analysis), steps) != stored.record_hash
 
 
 def _to_measure(scope: Scope, run: TrackedRun, whole: Decision) -> Decision:
@@ -210,5 +233,8 @@ NO_FINGERPRINT: Final = fingerprint(())
 
 def is_annotation_of(audit: AuditState, state: AnnotationState | None) -> bool:
     """Whether a run is annotated with `audit`, completely."""
-    told = state is not None and state.complete and (state.fingerprint, state.settings_hash)
-    return told == (audit.fingerprint, audit.settings_hash)
+    if state is None or not state.complete:
+        return False
+    # What was written without the audit's id is of a version whose ids were made of these two alone.
+    named = state.audit_id or audit_id(state.fingerprint, state.settings_hash)
+    return (state.fingerprint, state.settings_hash, named) == (audit.fingerprint, audit.settings_hash, audit.audit_id)

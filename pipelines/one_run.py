@@ -31,7 +31,7 @@ from spectral_edge.errors import (
 )
 from spectral_edge.series import TrainingRecord
 from spectral_edge.store import Store
-from spectral_edge.tables import RUNS, RunTables, audit_id
+from spectral_edge.tables import RUNS, RunTables
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def audit_one(job: Job, run: TrackedRun) -> RunResult:
         step_source=listing.step_source,
         warnings=listing.warnings,
         project=run.key.project,
-        audit_id=audit_id(decision.fingerprint, job.scope.analysis.hash),
+        audit_id=decision.audit_id,
     )
     if decision.action in WORK:
         return _work(job, run, decision, result)
@@ -83,7 +83,7 @@ def audit_one(job: Job, run: TrackedRun) -> RunResult:
         raise _quarantined(job, run, decision)
     forget(job.store, job.scope.deaths.get(identity(run), ()))  # another audit has survived it
     if decision.action == "report_no_checkpoints":
-        return replace(result, outcome="no_checkpoints", audit_id=None)
+        return replace(result, outcome="no_checkpoints")
     if decision.action == "report_known_error":
         return result.failed_as_before(decision.known_error)
     return result.partial_as_before(decision.known_error) if decision.known_error else result
@@ -160,6 +160,7 @@ def _write_back(job: Job, run: TrackedRun, result: RunResult) -> RunResult:
     return replace(
         result,
         outcome="partial" if summary["status"] == "partial" else result.outcome,
+        audit_id=tables.audit_id,
         error=summary["error"] and f"run {run.key.run_name}: {summary['error']}",
         regime=summary["regime"],
         transitions=summary["transitions"] or 0,
@@ -219,7 +220,7 @@ def _entry(job: Job, run: TrackedRun, audit_id: str, annotation: Annotation) -> 
 
 def _record(job: Job, run: TrackedRun, listing: CheckpointListing) -> TrainingRecord:
     steps = [ref.step for ref in listing.checkpoints]
-    return training_record(job.scope.tracker, run, steps, job.scope.analysis)
+    return training_record(job.scope.tracker, run, steps, job.scope.analysis, further=True)
 
 
 def _provenance(job: Job, run: TrackedRun, decision: Decision, costs: Costs) -> Provenance:

@@ -19,7 +19,8 @@ class RunResult:
 
     Attributes:
         outcome: `audited` (all checkpoints were read), `extended` (only the new ones, and those they are compared
-            with), `reanalysed` (none: the store's band was analysed with other settings), `updated` (its state and
+            with), `reanalysed` (none: the store's band was analysed with other settings, or with a metric or learning
+            rate that was logged since), `updated` (its state and
             annotations, from the stored tables), `unchanged` (nothing was fetched or written), `no_checkpoints` (there
             is nothing to audit), `partial` (audited, but some groups end early, see `error`) or `failed`.
         checkpoints: Checkpoints that the run has.

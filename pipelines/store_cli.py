@@ -13,7 +13,9 @@ from pipelines.settings import load_settings
 from spectral_edge.errors import UsageError
 from spectral_edge.questions import QUESTIONS
 
-_TABLES = "Over tables runs, gaps, transitions, scorecard, inner_products, audit_log. Or the name of a question:"
+_TABLES = (
+    "Over tables runs, gaps, transitions, scorecard, metrics, inner_products, audit_log. Or the name of a question:"
+)
 
 
 class FileFormat(StrEnum):

@@ -16,6 +16,7 @@ from spectral_edge.adiabatic import adiabatic, relative_learning_rate
 from spectral_edge.advice import advice
 from spectral_edge.band import Band, Matrix
 from spectral_edge.errors import SpectralEdgeError
+from spectral_edge.metric_points import metric_rows, record_hash
 from spectral_edge.regimes import Reading, read_regimes
 from spectral_edge.scoring.stored import scorecard_table
 from spectral_edge.series import Steps, TrainingRecord
@@ -64,7 +65,8 @@ def analyse_run(
     tested = find_changes(trajectory.bands, settings)
     shift = None if record.metric is None else largest_shift(record.metric.at(steps), settings)
     metric = shift if shift is not None and shift.p_value <= settings.false_alarm_rate else None
-    stamp = _stamp(key, provenance, settings)
+    told = record_hash(record, steps)
+    stamp = _stamp(key, provenance, settings, told)
     gaps = [stamp | row for group in groups.values() for row in group.rows()]
     transitions = [stamp | row for row in _transition_rows(tested.changes, groups, steps, record, metric)]
     summary = (
@@ -93,6 +95,7 @@ def analyse_run(
             "stretches_tested": tested.stretches,
             "optimizer": record.optimizer,
             "weight_decay": record.weight_decay,
+            "record_hash": told,
         }
         | _metric_columns(record, steps, shift, metric)
     )
@@ -102,6 +105,7 @@ def analyse_run(
         inner_products=_inner_products(trajectory.bands, steps, stamp),
         gaps=build("gaps", gaps),
         transitions=build("transitions", transitions),
+        metrics=build("metrics", [stamp | row for row in metric_rows(record)]),
     )
     scores = scorecard_table(tables)
     spent = {"seconds_analyse": time.perf_counter() - started}
@@ -290,9 +294,9 @@ def _inner_products_of(name: str, band: Band, steps: Steps, stamp: Mapping[str, 
     return pa.Table.from_arrays(arrays, schema=INNER_PRODUCTS)
 
 
-def _stamp(key: RunKey, provenance: Provenance, settings: Settings) -> dict[str, Any]:
+def _stamp(key: RunKey, provenance: Provenance, settings: Settings, record: str | None = None) -> dict[str, Any]:
     return key.columns() | {
-        "audit_id": audit_id(provenance.fingerprint, settings.hash),
+        "audit_id": audit_id(provenance.fingerprint, settings.hash, record),
         "settings_hash": settings.hash,
         "schema_version": SCHEMA_VERSION,
     }

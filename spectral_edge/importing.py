@@ -26,7 +26,7 @@ from spectral_edge.store import Store
 from spectral_edge.store_errors import store_errors
 from spectral_edge.store_location import StoreLocation
 from spectral_edge.store_place import DETAILS
-from spectral_edge.tables import ADDED_COLUMNS, SCHEMA_VERSION, SCHEMAS, RunKey, RunTables
+from spectral_edge.tables import ADDED_COLUMNS, ADDED_TABLES, SCHEMA_VERSION, SCHEMAS, RunKey, RunTables
 
 _TRACKER: Final = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _NEEDED: Final = ("tracker", "project_key", "project", "run_id", "run_name", "audit_id")
@@ -38,6 +38,7 @@ _ROWS_AT_ONCE: Final = 1_000_000
 _UNIQUE: Final[Mapping[str, tuple[str, ...]]] = {
     "inner_products": ("group", "step", "lag"),
     "gaps": ("group", "step"),
+    "metrics": ("role", "name", "step"),
 }
 _BEGINNING: Final = dt.datetime.min.replace(tzinfo=dt.UTC)
 
@@ -194,7 +195,14 @@ def _opened(source: str | Path) -> Iterator[Mapping[str, pds.Dataset]]:
         for form in ("parquet", "csv"):
             if (folder / f"runs.{form}").is_file():
                 with tempfile.TemporaryDirectory(prefix="spectral-edge-import-") as scratch, store_errors(str(folder)):
-                    yield {name: _exported(folder / f"{name}.{form}", name, Path(scratch)) for name in SCHEMAS}
+                    later = _came_later(folder / f"runs.{form}")
+                    files = {name: folder / f"{name}.{form}" for name in SCHEMAS}
+                    yield {
+                        name: pds.dataset(SCHEMAS[name].empty_table())
+                        if name in later and not file.is_file()
+                        else _exported(file, name, Path(scratch))
+                        for name, file in files.items()
+                    }
                 return
         if not StoreLocation.of(source).entries("runs"):
             raise NotFoundError(
@@ -203,6 +211,16 @@ def _opened(source: str | Path) -> Iterator[Mapping[str, pds.Dataset]]:
                 next_step="name the folder that holds runs.parquet, or a store",
             )
     yield Store.open(source, create=False).datasets()
+
+
+def _came_later(runs: Path) -> frozenset[str]:
+    """Those of ADDED_TABLES that the version which exported `runs` did not know."""
+    if runs.suffix == ".csv":
+        with csv.open_csv(runs, parse_options=csv.ParseOptions(newlines_in_values=True)) as reader:
+            columns = reader.schema.names
+    else:
+        columns = parquet.read_schema(runs).names
+    return frozenset(name for name, column in ADDED_TABLES.items() if column not in columns)
 
 
 def _exported(file: Path, name: str, scratch: Path) -> pds.Dataset:

@@ -1,4 +1,4 @@
-"""SQL over the store, read-only: DuckDB sees six views of committed rows and nothing else of this machine."""
+"""SQL over the store, read-only: DuckDB sees seven views of committed rows and nothing else of this machine."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Limits:
 
 
 def query(store: Store, sql: str, limits: Limits = Limits()) -> pa.Table:
-    """Answer `sql`, one SELECT over `runs`, `gaps`, `transitions`, `scorecard`, `inner_products`, `audit_log`.
+    """Answer `sql`, one SELECT over the tables of `SCHEMAS` and `audit_log`.
 
     Args:
         store: Whose committed rows the views show, all of one moment.

@@ -24,7 +24,8 @@ from spectral_edge.analysis import Provenance, analyse_run
 from spectral_edge.band import Band, Matrix, total
 from spectral_edge.errors import AccessDeniedError, NonFiniteError, NotFoundError, TooFewCheckpointsError
 from spectral_edge.groups import Cell, groups
-from spectral_edge.series import MetricSeries, TrainingRecord
+from spectral_edge.metric_points import MOST_FURTHER
+from spectral_edge.series import FurtherMetric, MetricSeries, TrainingRecord
 from spectral_edge.settings import Settings
 from spectral_edge.sketching import relative_error
 from spectral_edge.sketching.record_file import Header, Record, RecordFile, read_file
@@ -119,10 +120,12 @@ class Recorded:
                 file=str(self.file.path),
             )
         rate = self.learning_rate
+        others = [series for name, series in recorded.items() if name != metric][:MOST_FURTHER]
         return TrainingRecord(
             learning_rate=rate if len(rate.steps) else None,
             metric=None if metric is None else recorded[metric],
             higher_is_better=higher_is_better,
+            further=tuple(map(FurtherMetric, others)),
         )
 
     def trajectory(self, settings: Settings | None = None) -> Trajectory:

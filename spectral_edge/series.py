@@ -60,11 +60,22 @@ class MetricSeries:
 
 
 @dataclass(frozen=True)
+class FurtherMetric:
+    """A metric to be looked at beside the evaluation metric; nothing is computed from it.
+
+    `higher_is_better` is what the words of its name tell of its direction; None when they tell nothing.
+    """
+
+    series: MetricSeries
+    higher_is_better: bool | None = None
+
+
+@dataclass(frozen=True)
 class TrainingRecord:
     """What a run logged about its own training, as far as it could be found; None where it could not.
 
     `constant_learning_rate` is set only when the run's parameters name a rate *and* a constant schedule.
-    `higher_is_better` belongs to `metric`, a held-out evaluation metric.
+    `higher_is_better` belongs to `metric`, a held-out evaluation metric. `further` metrics are only kept and drawn.
     """
 
     learning_rate: MetricSeries | None = None
@@ -74,6 +85,7 @@ class TrainingRecord:
     optimizer: str | None = None
     weight_decay: float | None = None
     warnings: tuple[str, ...] = ()
+    further: tuple[FurtherMetric, ...] = ()
 
     def learning_rate_at(self, steps: Steps) -> Values:
         """Learning rate at `steps` (shape (m,)), NaN where unknown."""

@@ -1,4 +1,4 @@
-"""The store: five Delta tables in a folder or an S3 prefix, in which an audit is there as a whole or not at all.
+"""The store: six Delta tables in a folder or an S3 prefix, in which an audit is there as a whole or not at all.
 
 Rows of the other tables count only when table `runs` names their audit. A write puts those rows first, then the row of
 `runs` in one Delta commit, which is the moment the audit becomes visible, and then deletes the rows of its earlier
@@ -51,6 +51,7 @@ class AuditState:
     settings: str | None
     series: str | None = None
     step_source: str | None = None
+    record_hash: str | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -211,7 +212,7 @@ class Store:
         return sort_rows(delta.scan(self._table("runs"), "runs"), "runs")
 
     def datasets(self) -> dict[str, pds.Dataset]:
-        """The five tables by name as lazy Arrow datasets: committed rows only, all of one moment."""
+        """The six tables by name as lazy Arrow datasets: committed rows only, all of one moment."""
         committed, found = self._steadily(
             None,
             lambda: {name: delta.files(self._table(name)) for name in self._present()},

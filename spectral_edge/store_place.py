@@ -15,7 +15,7 @@ from spectral_edge.store_location import StoreLocation
 from spectral_edge.store_lock import HOLDER_FILE, LOCK_FILE
 from spectral_edge.tables import SCHEMAS
 
-DETAILS: Final = ("inner_products", "gaps", "transitions", "scorecard")
+DETAILS: Final = ("inner_products", "gaps", "transitions", "scorecard", "metrics")
 """The tables whose rows belong to an audit that table `runs` must name."""
 
 

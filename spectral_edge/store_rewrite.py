@@ -30,7 +30,7 @@ FILE_BYTES: Final = 32 * 2**20
 """Size of a compacted file: what a change to one run has to write again, at most."""
 _ROWS_AT_ONCE: Final = 250_000
 
-_ORDER: Final = ("run_id", "group", "step", "onset_step", "lag", "kind", "prediction")
+_ORDER: Final = ("run_id", "group", "role", "name", "step", "onset_step", "lag", "kind", "prediction")
 
 
 def sort_rows(rows: pa.Table, name: str) -> pa.Table:

@@ -1,4 +1,4 @@
-"""The five tables: the only place that names columns, gives their types, and says what each means.
+"""The six tables: the only place that names columns, gives their types, and says what each means.
 
 A schema is versioned as a whole by :data:`SCHEMA_VERSION`. Column descriptions travel as Arrow field metadata, and
 docs/tables.md is generated from them.
@@ -62,7 +62,11 @@ _KEYS: Final = (
     _column("project", _TEXT, "experiment (MLflow) or parent folder (dir) of the run"),
     _column("run_id", _TEXT, "the tracker's own id of the run"),
     _column("run_name", _TEXT, "name of the run as people see it"),
-    _column("audit_id", _TEXT, "hash of fingerprint, settings_hash and schema_version: which audit wrote the row"),
+    _column(
+        "audit_id",
+        _TEXT,
+        "hash of fingerprint, settings_hash, record_hash and schema_version: which audit wrote the row",
+    ),
 )
 _GROUP: Final = _column("group", _TEXT, "parameter group: total, attention, mlp, embedding, norm, other, layer.N")
 
@@ -126,6 +130,11 @@ RUNS: Final = pa.schema(
         ),
         _column("settings_hash", _TEXT, "hash of every setting that changes a number"),
         _column("settings", _TEXT, "those settings, as JSON"),
+        _column(
+            "record_hash",
+            _TEXT,
+            "hash of what the run had logged of its metric, learning rate, optimizer and weight decay up to its last checkpoint; null where the run failed, or an earlier version audited it",
+        ),
         _column("error", _TEXT, "what went wrong, to which file, and what to do; null when nothing did"),
         _column("warnings", _NAMES, "what was left out or looks odd, one sentence each"),
         _column("seconds_fetch", _REAL, "time spent fetching", "s"),
@@ -275,12 +284,30 @@ SCORECARD: Final = pa.schema(
     ]
 )
 
+METRICS: Final = pa.schema(
+    [
+        *_KEYS,
+        _column("name", _TEXT, "name under which the run logged the metric"),
+        _column("role", _TEXT, "metric (the one used for lead_steps), learning_rate, or other (a further metric)"),
+        _column(
+            "higher_is_better",
+            pa.bool_(),
+            "which of its values are taken as better; null where that is not told, and for a learning rate",
+        ),
+        _column("step", _INT, "training step of the point", "optimizer steps"),
+        _column("value", _REAL, "value logged at that step, the last one where there are several", "metric units"),
+        _column("settings_hash", _TEXT, "hash of every setting that changes a number"),
+        _column("schema_version", pa.int32(), "version of these tables"),
+    ]
+)
+
 SCHEMAS: Final[Mapping[str, pa.Schema]] = {
     "runs": RUNS,
     "inner_products": INNER_PRODUCTS,
     "gaps": GAPS,
     "transitions": TRANSITIONS,
     "scorecard": SCORECARD,
+    "metrics": METRICS,
 }
 
 
@@ -299,12 +326,13 @@ ADDED_COLUMNS: Final[Mapping[str, frozenset[str]]] = {
             "metric_onset_high",
             "metric_before",
             "metric_after",
+            "record_hash",
         }
     )
 }
 """Columns that a store of this schema version may lack: they are null there until something is written."""
 
-ADDED_TABLES: Final[Mapping[str, str]] = {"scorecard": "metric_onset"}
+ADDED_TABLES: Final[Mapping[str, str]] = {"scorecard": "metric_onset", "metrics": "record_hash"}
 """Tables that a store of this schema version may lack until something is written, each with a column of `runs` that
 came in the same version. A write creates the table before it adds the column, so where the column is, a table that is
 missing was lost."""
@@ -319,16 +347,20 @@ def build(table: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
 
 
-def audit_id(fingerprint: str, settings_hash: str) -> str:
-    """Names one audit: the same checkpoints under the same settings and schema give the same id."""
-    return hashlib.sha256(f"{fingerprint}\n{settings_hash}\n{SCHEMA_VERSION}".encode()).hexdigest()[:16]
+def audit_id(fingerprint: str, settings_hash: str, record_hash: str | None = None) -> str:
+    """Names one audit: the same checkpoints and training record under the same settings and schema give the same id.
+
+    Without a record, as where a run failed, it is what versions gave that kept no `record_hash`.
+    """
+    named = "\n".join([fingerprint, settings_hash, str(SCHEMA_VERSION), *([record_hash] if record_hash else [])])
+    return hashlib.sha256(named.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class RunTables:
     """All that one audit says of one run: one row of `runs`, and that run's rows of the other tables.
 
-    `scorecard` has no row where nobody held the predictions against the run.
+    `scorecard` has no row where nobody held the predictions against the run, `metrics` none where it logged none.
     """
 
     key: RunKey
@@ -337,6 +369,7 @@ class RunTables:
     gaps: pa.Table
     transitions: pa.Table
     scorecard: pa.Table = field(default_factory=lambda: build("scorecard", []))
+    metrics: pa.Table = field(default_factory=lambda: build("metrics", []))
 
     @property
     def summary(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ _ORDER = {
     "gaps": ("group", "step"),
     "transitions": ("group", "onset_step", "kind"),
     "scorecard": ("prediction",),
+    "metrics": ("role", "name", "step"),
 }
 
 

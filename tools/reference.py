@@ -26,7 +26,7 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 GENERATED = "<!-- Written by `make reference` from {source}; edit that. -->\n"
 
 TABLES_INTRODUCTION = """\
-Version {version} of the schemas. All six are Delta tables in the store, partitioned by `tracker` and `project_key`;
+Version {version} of the schemas. All seven are Delta tables in the store, partitioned by `tracker` and `project_key`;
 `spectral-edge query` sees them under these names. Null always means that the value is not known, never zero. `group` is
 a word of SQL, so write it in double quotes. Which regimes did each run go through?
 
@@ -65,6 +65,9 @@ ABOUT = {
     "and `import` do not. A store that an earlier version wrote gets it with the next audit.",
     "scorecard": "One row for each prediction of the thesis and run: whether it holds there, and what decided "
     "([scorecard.md](scorecard.md)). A store that an earlier version wrote gets it with the next audit.",
+    "metrics": "Points of the run's own metrics ([training-record.md](training-record.md#what-is-kept)), at most 500 "
+    "of each: the first, the last, and the lowest and highest of each stretch between. A store of an earlier version "
+    "gets the table with the next audit, and a run its rows when it is analysed again.",
 }
 
 

@@ -15,6 +15,7 @@ import altair as alt
 import vl_convert
 
 from spectral_edge.report.drawn import Drawn, drawn_groups
+from spectral_edge.report.metric_lines import metric_lines
 from spectral_edge.report.palette import LIGHT, Palette
 from spectral_edge.report.panels import WIDTH, WINDOWS, ZOOMED, panels
 from spectral_edge.report.verdict import verdict
@@ -37,7 +38,7 @@ def run_chart_png(tables: RunTables) -> bytes:
     A run without any window gives an image that says so.
     """
     transitions = tables.transitions.to_pylist()
-    groups = drawn_groups(tables.gaps, transitions, tables.summary)
+    groups = drawn_groups(tables.gaps, transitions, tables.summary, metric_lines(tables.metrics))
     name, drawn = next(iter(groups.items()), ("total", None))
     about = f"{_on_one_line(tables.key.project)} \N{MIDDLE DOT} parameter group {_on_one_line(name)}"
     lines = [about, *textwrap.wrap(verdict(tables.summary, transitions), 110)]
@@ -61,7 +62,9 @@ def chart_spec(palette: Palette) -> Spec:
 
     Built once a process, because Altair takes a second to check it against its schema: take care not to change it.
     """
-    chart = alt.vconcat(*panels(palette), data=WINDOWS, spacing=10).resolve_scale(x="independent", color="independent")
+    chart = alt.vconcat(*panels(palette), data=WINDOWS, spacing=10).resolve_scale(
+        x="independent", color="independent", strokeDash="independent"
+    )
     spec = cast("Spec", _with_rows(chart).properties(autosize="pad").configure(**config(palette)).to_dict())
     for panel in spec["vconcat"] if palette.interactive else []:
         for layer in panel["layer"]:
@@ -78,9 +81,11 @@ def _empty_chart_spec(palette: Palette) -> Spec:
 
 def filled(spec: Spec, drawn: Drawn) -> Spec:
     """`spec` with the data of one group, without the panels that this group has nothing for. Page.js does the same."""
+    points = drawn.points()
     empty = {
         "transitions": not drawn.transitions,
-        "metric": not drawn.metric,
+        "metric": not any(point["beside"] for point in points),
+        "further": all(point["beside"] for point in points),
         "learning_rate": not drawn.knows("learning_rate"),
     }
     first, last = drawn.steps
@@ -93,6 +98,7 @@ def filled(spec: Spec, drawn: Drawn) -> Spec:
             "stretches": drawn.stretches,
             "transitions": drawn.transitions,
             "metric": drawn.metric,
+            "points": points,
         },
     }
 

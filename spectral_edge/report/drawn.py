@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from spectral_edge.band import Matrix
+from spectral_edge.report.metric_lines import MetricLine, points_drawn
 
 OVERLAPS_DRAWN: Final = 3
 """Leading directions whose overlap is drawn; the rest of the list is noise over noise."""
@@ -48,6 +49,7 @@ class Drawn:
         stretches: Maximal runs of windows of one regime.
         transitions: Onset and interval of each reported change, by onset.
         metric: Means of the run's metric before and after its onset; empty where no onset is established.
+        lines: The run's own metrics, whatever the group.
     """
 
     steps: tuple[int, int]
@@ -56,6 +58,11 @@ class Drawn:
     stretches: list[dict[str, Any]]
     transitions: list[dict[str, Any]]
     metric: list[dict[str, Any]]
+    lines: tuple[MetricLine, ...] = ()
+
+    def points(self) -> list[dict[str, Any]]:
+        """Dataset `points` of the charts: what is drawn of the run's own metrics."""
+        return points_drawn(self.lines, self.metric, *self.steps)
 
     def knows(self, column: str) -> bool:
         """Whether any window has a number in this column."""
@@ -77,13 +84,16 @@ def group_order(groups: Iterable[str]) -> list[str]:
     return sorted(set(groups), key=rank)
 
 
-def drawn_groups(gaps: pa.Table, transitions: Sequence[Row], summary: Row) -> dict[str, Drawn]:
+def drawn_groups(
+    gaps: pa.Table, transitions: Sequence[Row], summary: Row, lines: tuple[MetricLine, ...] = ()
+) -> dict[str, Drawn]:
     """What is drawn of one run, by group in reading order.
 
     Args:
         gaps: The run's rows of table `gaps`, with at least :data:`GAP_COLUMNS`.
         transitions: The run's rows of table `transitions`.
         summary: The run's row of table `runs`.
+        lines: The run's own metrics.
     """
     names = gaps.column("group")
     return {
@@ -91,12 +101,13 @@ def drawn_groups(gaps: pa.Table, transitions: Sequence[Row], summary: Row) -> di
             gaps.filter(pc.equal(names, group)).sort_by("step").combine_chunks(),
             [row for row in transitions if row["group"] == group],
             summary,
+            lines,
         )
         for group in group_order(name for name in pc.unique(names).to_pylist() if name is not None)
     }
 
 
-def _drawn(gaps: pa.Table, transitions: Sequence[Row], summary: Row) -> Drawn:
+def _drawn(gaps: pa.Table, transitions: Sequence[Row], summary: Row, lines: tuple[MetricLine, ...]) -> Drawn:
     onsets = sorted(transitions, key=lambda row: (row["onset_step"], row["kind"]))
     marks = [{name: row[name] for name in _TRANSITION_FIELDS} for row in onsets]
     steps = _extent(gaps, marks)
@@ -109,6 +120,7 @@ def _drawn(gaps: pa.Table, transitions: Sequence[Row], summary: Row) -> Drawn:
         stretches=_stretches(gaps),
         transitions=marks,
         metric=_metric(summary, *steps),
+        lines=lines,
     )
 
 

@@ -25,6 +25,8 @@ _DROPPED_BITS: Final = 12
 def packed(groups: Mapping[str, Drawn], page: str) -> str:
     """The data of one run: JSON with all but the measured numbers, a line feed, those numbers; deflated, in base64.
 
+    The run's own metrics come after all groups, their steps as differences.
+
     Groups and columns are pairs in lists: a group's name is tracker text, and never a key in the page.
 
     Args:
@@ -46,7 +48,12 @@ def packed(groups: Mapping[str, Drawn], page: str) -> str:
         for name, drawn in groups.items()
     ]
     series = [values.T.ravel() for drawn in groups.values() for values in drawn.measured.values()]
-    text = json.dumps({"page": page, "groups": drawn_of}, separators=(",", ":"), allow_nan=False).encode()
+    lines = next(iter(groups.values())).lines if groups else ()
+    told = [[line.series.name, line.beside, np.diff(line.series.steps, prepend=0).tolist()] for line in lines]
+    series += [line.series.values for line in lines]
+    text = json.dumps(
+        {"page": page, "groups": drawn_of, "lines": told}, separators=(",", ":"), allow_nan=False
+    ).encode()
     numbers = _rounded(np.concatenate(series)) if series else b""
     return base64.b64encode(zlib.compress(text + b"\n" + numbers)).decode()
 

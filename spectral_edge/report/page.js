@@ -33,7 +33,7 @@
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
     const whole = new Uint8Array(await new Response(stream).arrayBuffer());
     const end = whole.indexOf(10); // a line feed
-    const { page, groups } = JSON.parse(new TextDecoder().decode(whole.subarray(0, end)));
+    const { page, groups, lines } = JSON.parse(new TextDecoder().decode(whole.subarray(0, end)));
     const all = numbers(whole.subarray(end + 1));
     let start = 0;
     for (const [, { windows, measured }] of groups) {
@@ -43,14 +43,27 @@
         windows[column] = length === undefined ? values : windows.step.map((_, i) => row(values, i, count, length));
       }
     }
+    const metrics = lines.map(([name, beside, differences]) => {
+      const values = all.slice(start, (start += differences.length));
+      let step = 0;
+      return differences.map((difference, i) => ({ name, beside, step: (step += difference), value: values[i], part: "" }));
+    });
+    for (const [, drawn] of groups) drawn.points = pointsOf(metrics.flat(), drawn);
     return { page, groups };
+  };
+
+  // As metric_lines.points_drawn: without values of a metric its means stand for them.
+  const pointsOf = (points, { steps: [first, last], metric }) => {
+    const inside = points.filter(({ step }) => first <= step && step <= last);
+    return inside.length > 0 ? inside : metric.map((level) => ({ ...level, beside: true }));
   };
 
   // The same rule as charts.filled: data in, panels without data out; and the width of this screen.
   const filled = (drawn, width) => {
     const empty = {
       transitions: drawn.transitions.length === 0,
-      metric: drawn.metric.length === 0,
+      metric: drawn.points.every((point) => !point.beside),
+      further: drawn.points.every((point) => point.beside),
       learning_rate: drawn.windows.learning_rate.every((value) => value === null),
     };
     const [first, last] = drawn.steps;
@@ -66,6 +79,7 @@
         stretches: drawn.stretches,
         transitions: drawn.transitions,
         metric: drawn.metric,
+        points: drawn.points,
       },
     };
   };

@@ -13,12 +13,14 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
 from importlib.resources import files
-from itertools import groupby
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
 import jinja2
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import vl_convert
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
@@ -27,6 +29,7 @@ from spectral_edge.report.atomic import write_atomically
 from spectral_edge.report.charts import VEGA_LITE, chart_spec
 from spectral_edge.report.drawn import GAP_COLUMNS
 from spectral_edge.report.last_audit import Before, before_last_audit
+from spectral_edge.report.metric_lines import METRIC_COLUMNS, metric_lines
 from spectral_edge.report.over_time import changes_in_time, overview_spec, shares_of_regimes
 from spectral_edge.report.overview import advice_to, found_in, news_of, projects_of
 from spectral_edge.report.packing import packed
@@ -39,7 +42,7 @@ from spectral_edge.scoring.from_store import scores_of_views
 from spectral_edge.scoring.score import Score
 from spectral_edge.scoring.stored import scores_of_rows
 from spectral_edge.store import Store
-from spectral_edge.tables import RunTables
+from spectral_edge.tables import METRICS, RunTables
 
 _KEY: Final = ("tracker", "project", "run_id")
 
@@ -47,7 +50,7 @@ _KEY: Final = ("tracker", "project", "run_id")
 def run_chart_html(tables: RunTables) -> str:
     """One run as one HTML file that works offline: verdict, charts by group, tables of changes and scores, settings."""
     scores = scores_of_rows(RunFacts.of(tables.summary), tables.scorecard.to_pylist())
-    return render_page(tables.runs, tables.gaps, tables.transitions, scores, single=True)
+    return render_page(tables.runs, tables.gaps, tables.transitions, scores, tables.metrics, single=True)
 
 
 def write_report(store: Store, output: Path) -> None:
@@ -65,7 +68,8 @@ def write_report(store: Store, output: Path) -> None:
     gaps = tables["gaps"].to_table(columns=list(GAP_COLUMNS))
     scores = scores_of_views(tables, earlier=False)
     runs, transitions = tables["runs"].to_table(), tables["transitions"].to_table()
-    page = render_page(runs, gaps, transitions, scores, before=before_last_audit(store, runs))
+    metrics = tables["metrics"].to_table(columns=list(METRIC_COLUMNS), filter=pc.field("role") != "learning_rate")
+    page = render_page(runs, gaps, transitions, scores, metrics, before=before_last_audit(store, runs))
     write_atomically(page, output)
 
 
@@ -74,6 +78,7 @@ def render_page(
     gaps: pa.Table,
     transitions: pa.Table,
     scores: Sequence[Score] = (),
+    metrics: pa.Table | None = None,
     *,
     single: bool = False,
     before: Before | None = None,
@@ -85,10 +90,11 @@ def render_page(
         gaps: Rows of table `gaps` of these runs; only `GAP_COLUMNS` are read.
         transitions: Rows of table `transitions` of these runs.
         scores: Every prediction on these runs, or on some of them.
+        metrics: Rows of table `metrics` of these runs; only `METRIC_COLUMNS` are read. None: there are none.
         single: Leave out the overview; `runs` has one row.
         before: What the store held before the last audit, to say what is new; see :mod:`.last_audit`.
     """
-    views = list(_views(runs, gaps, transitions))
+    views = list(_views(runs, gaps, transitions, METRICS.empty_table() if metrics is None else metrics))
     styles, scripts = _asset("page.css"), (_vega(), _asset("page.js"))
     card = scorecard_view(scores)
     run_page = _environment().get_template("run.html")
@@ -135,26 +141,27 @@ _OUTCOMES: Final = {
 }
 
 
-def _views(runs: pa.Table, gaps: pa.Table, transitions: pa.Table) -> Iterator[RunView]:
+def _views(runs: pa.Table, gaps: pa.Table, transitions: pa.Table, metrics: pa.Table) -> Iterator[RunView]:
     """Views in the page's order: by project, then name."""
     windows = _by_run(gaps.select(list(GAP_COLUMNS)))
     changes = _by_run(transitions)
+    logged = _by_run(metrics.select(list(METRIC_COLUMNS)))
     rows: Sequence[dict[str, Any]] = runs.to_pylist()
     for row in sorted(rows, key=lambda row: (row["project"], row["run_name"], row["run_id"], row["tracker"])):
         key = tuple(row[name] for name in _KEY)
-        found = changes.get(key)
-        yield run_view(row, windows.get(key, gaps.slice(0, 0)), found.to_pylist() if found else [])
+        found, lines = changes.get(key), metric_lines(logged.get(key, metrics.slice(0, 0)))
+        yield run_view(row, windows.get(key, gaps.slice(0, 0)), found.to_pylist() if found else [], lines)
 
 
 def _by_run(table: pa.Table) -> dict[tuple[str, ...], pa.Table]:
     """Slices of `table` by run, sorted once rather than searched once a run."""
-    table = table.sort_by([(name, "ascending") for name in _KEY])
-    keys = zip(*(table.column(name).to_pylist() for name in _KEY), strict=True)
-    slices, start = {}, 0
-    for key, rows in groupby(keys):
-        length = sum(1 for _ in rows)
-        slices[key] = table.slice(start, length)
-        start += length
+    table = table.sort_by([(name, "ascending") for name in _KEY]).combine_chunks()
+    codes = [table.column(name).combine_chunks().dictionary_encode().indices.to_numpy() for name in _KEY]
+    begins = np.flatnonzero(np.any([np.diff(code, prepend=-1) for code in codes], axis=0))
+    slices = {}
+    for begin, end in pairwise([*begins.tolist(), table.num_rows]):
+        key = tuple(table.column(name)[begin].as_py() for name in _KEY)
+        slices[key] = table.slice(begin, end - begin)
     return slices
 
 

@@ -6,6 +6,7 @@ from typing import Final
 
 import altair as alt
 
+from spectral_edge.report.metric_panels import further_marks, metric_marks
 from spectral_edge.report.palette import REGIMES, Palette
 
 WIDTH: Final = 660
@@ -14,7 +15,6 @@ WIDTH: Final = 660
 WINDOWS: Final = alt.NamedData("windows")
 STRETCHES: Final = alt.NamedData("stretches")
 CHANGES: Final = alt.NamedData("transitions")
-METRIC: Final = alt.NamedData("metric")
 
 ZOOMED: Final = "first > whole_first || last < whole_last"
 """Whether a part of the run is looked at. Else nothing is clipped, so that lines at a panel's edge stay whole."""
@@ -50,6 +50,7 @@ def panels(palette: Palette) -> list[alt.LayerChart]:
         _panel("overlap", "Overlap with the window before", 80, p, *_overlap(p)),
         _panel("rotation_degrees", "Rotation of the leading k* directions (degrees)", 56, p, *_rotation(p)),
         _metric(p),
+        _further(p),
         _panel("learning_rate", "Learning rate", 44, p, *_series("learning_rate", "linear", p)),
         _panel("gram_change_relative", "Change of the Gram matrix / its trace", 80, p, *change),
     ]
@@ -173,36 +174,15 @@ def _rotation(palette: Palette) -> tuple[alt.Chart, ...]:
 
 
 def _metric(palette: Palette) -> alt.LayerChart:
-    """The mean of the run's own metric before its onset and after, and the onset's interval.
+    """The run's own metric with the interval of its onset, and what else was logged on its scale."""
+    marks = metric_marks(_x(labels=False), _across(), palette)
+    layers = [*_under(palette), *marks, *_onsets(palette)]
+    return alt.LayerChart(layer=layers, name="metric", title="Metric", height=60, width=WIDTH)
 
-    The store keeps these five numbers of a metric, and not its values.
-    """
-    y = alt.Y(
-        "value:Q",
-        title=None,
-        axis=alt.Axis(format="~g", tickCount=2),
-        scale=alt.Scale(zero=False, nice=True, padding=5),
-    )
-    color = alt.Color(
-        "name:N", scale=alt.Scale(range=[palette.directions[0]]), legend=alt.Legend(title=None, symbolType="stroke")
-    )
-    tips = [
-        alt.Tooltip("name:N", title="metric"),
-        alt.Tooltip("value:Q", title="mean", format=".4"),
-        alt.Tooltip("part:N", title="over the checkpoints"),
-        alt.Tooltip("onset:Q", title="moves at", format=","),
-        alt.Tooltip("low:Q", title="from", format=","),
-        alt.Tooltip("high:Q", title="to", format=","),
-    ]
-    base = alt.Chart(METRIC)
-    band = base.transform_filter("datum.part === 'after'").mark_rect(opacity=0.12)
-    interval = band.encode(
-        x=alt.X("low:Q", scale=_across()), x2="high:Q", color=alt.value(palette.directions[0]), tooltip=tips
-    )
-    line = base.mark_line(strokeWidth=2).encode(x=_x(labels=False), y=y, detail="part:N", color=color, tooltip=tips)
-    title = "Metric: its means before and after it moves"
-    layers = [*_under(palette), interval, line, *_onsets(palette)]
-    return alt.LayerChart(layer=layers, name="metric", title=title, height=44, width=WIDTH)
+
+def _further(palette: Palette) -> alt.LayerChart:
+    layers = [*_under(palette), *further_marks(_x(labels=False), palette), *_onsets(palette)]
+    return alt.LayerChart(layer=layers, name="further", title="Further metrics", height=60, width=WIDTH)
 
 
 def _regimes(palette: Palette) -> alt.LayerChart:

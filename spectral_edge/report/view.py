@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 
 from spectral_edge.report.drawn import Drawn, drawn_groups
+from spectral_edge.report.metric_lines import MetricLine
 from spectral_edge.report.verdict import (
     Row,
     as_mapping,
@@ -78,15 +79,16 @@ class RunView:
     groups: Mapping[str, Drawn]
 
 
-def run_view(summary: Row, gaps: pa.Table, transitions: Sequence[Row]) -> RunView:
+def run_view(summary: Row, gaps: pa.Table, transitions: Sequence[Row], lines: tuple[MetricLine, ...] = ()) -> RunView:
     """What the page shows of one run.
 
     Args:
         summary: Its row of table `runs`.
         gaps: Its rows of table `gaps`, columns `GAP_COLUMNS` at least.
         transitions: Its rows of table `transitions`.
+        lines: Its own metrics.
     """
-    groups = drawn_groups(gaps, transitions, summary)
+    groups = drawn_groups(gaps, transitions, summary, lines)
     leading = next(iter(groups.values()), None)
     ordered = sorted(transitions, key=lambda row: (row["onset_step"], row["group"], row["kind"]))
     best = strongest(transitions)
@@ -190,9 +192,8 @@ def _notes(summary: Row, drawn: Drawn | None) -> Iterator[str]:
     short = sum(map(bool, drawn.counted["short"]))
     if short:
         yield f"{count(short, 'window')} at the start hold fewer updates than a full one and are drawn dashed."
-    if not drawn.metric and summary["metric_name"]:
-        name = summary["metric_name"]
-        yield f"No shift of {name} is established, so it is not drawn: the store keeps no other values of a metric."
+    if not drawn.lines and summary["metric_name"]:
+        yield f"No values of {summary['metric_name']} are drawn: an earlier version, which kept none, audited this run."
     if not drawn.knows("learning_rate"):
         yield "No learning rate is known for this run, so no adiabatic parameter could be computed."
     unknown = [one for one in drawn.stretches if one["regime"] == "undetermined" and one["reason"]]

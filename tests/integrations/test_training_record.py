@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ import pytest
 import torch
 
 from integrations.folder_tracker import FolderTracker
-from integrations.tracker import Selection
+from integrations.tracker import Selection, TrackedRun
 from integrations.training_names import HIGHER_IS_BETTER_WORDS, LOWER_IS_BETTER_WORDS
-from integrations.training_record import training_record
+from integrations.training_record import FURTHER_ASKED_FOR, training_record
 from spectral_edge.errors import UsageError
-from spectral_edge.series import TrainingRecord
+from spectral_edge.metric_points import MOST_FURTHER
+from spectral_edge.series import MetricSeries, TrainingRecord
 from spectral_edge.settings import Settings
 
 STEPS = (10, 20, 30)
@@ -29,6 +31,8 @@ def recorded(
     folder: Path,
     metrics: Mapping[str, Mapping[int, float]],
     params: Mapping[str, object] | None = None,
+    *,
+    further: bool = False,
     **asked: Any,
 ) -> TrainingRecord:
     """The record of a run in a folder that logged this."""
@@ -40,7 +44,7 @@ def recorded(
     (folder / "params.json").write_text(json.dumps(params or {}))
     tracker = FolderTracker()
     (run,) = tracker.runs(Selection(str(folder)))
-    return training_record(tracker, run, STEPS, Settings(**asked))
+    return training_record(tracker, run, STEPS, Settings(**asked), further=further)
 
 
 @pytest.mark.parametrize(
@@ -282,3 +286,48 @@ def test_parameters_that_tell_different_things(tmp_path: Path) -> None:
         "parameters 'critic/weight_decay', 'generator/weight_decay' tell different things, so none of them was taken.",
     )
     assert recorded(tmp_path, {}, {**params, "weight_decay": 0.5}).weight_decay == 0.5
+
+
+def further(folder: Path, *names: str, most: int | None = None, **asked: Any) -> list[str]:
+    """Names of the further metrics of a run that logged `names`; `most` where each costs a request."""
+    metrics = dict.fromkeys(names, RISING)
+    for step in STEPS:
+        torch.save({"w": torch.zeros(2)}, folder / f"step_{step}.pt")
+    rows = [json.dumps({"step": step} | {name: points[step] for name, points in metrics.items()}) for step in STEPS]
+    (folder / "metrics.jsonl").write_text("\n".join(rows))
+    tracker = Counted(local_metrics=most is None)
+    (run,) = tracker.runs(Selection(str(folder)))
+    record = training_record(tracker, run, STEPS, Settings(**asked), further=True)
+    assert most is None or len(tracker.read) <= 1 + most
+    return [one.series.name for one in record.further]
+
+
+class Counted(FolderTracker):
+    """Notes which metrics are read, and says whether that costs a request."""
+
+    def __init__(self, *, local_metrics: bool) -> None:
+        self.capabilities = replace(FolderTracker.capabilities, local_metrics=local_metrics)  # type: ignore[misc]
+        self.read: list[str] = []
+
+    def metric_series(self, run: TrackedRun, name: str) -> MetricSeries:
+        self.read.append(name)
+        return super().metric_series(run, name)
+
+
+def test_further_metrics_are_of_training_then_held_out(tmp_path: Path) -> None:
+    logged = ("train_loss", "train_acc", "val_loss", "val_acc", "grad_norm", "epoch", "test_f1")
+    assert further(tmp_path, *logged) == ["train_acc", "train_loss", "test_f1", "val_loss"]
+    assert further(tmp_path, *logged, most=FURTHER_ASKED_FOR) == ["train_acc", "train_loss"]
+    assert further(tmp_path, *logged, metric="val_loss") == ["train_loss", "train_acc", "val_acc", "test_f1"]
+
+
+def test_of_variants_of_a_metric_one_is_taken_and_never_more_than_six(tmp_path: Path) -> None:
+    assert further(tmp_path, "val_loss", "val_loss_step", "loss", "loss_epoch", "loss_step") == ["loss"]
+    many = [f"{split}_{word}" for split in ("val", "test", "eval", "dev", "train") for word in ("loss", "acc", "f1")]
+    assert len(further(tmp_path, *many)) == MOST_FURTHER
+
+
+def test_further_metrics_that_count_epochs_are_left_out_without_another_warning(tmp_path: Path) -> None:
+    record = recorded(tmp_path, {"val_acc": RISING, "train_loss": {0: 1.0, 1: 0.5}}, further=True)
+    assert record.further == ()
+    assert not record.warnings

@@ -97,8 +97,11 @@ def test_what_the_page_tells_is_looked_at(training: Training) -> None:
 
     training.client.log_metric(run_id, "val_loss", 0.5, step=11)
     assert looked_at()
-    training.client.log_param(run_id, "optimizer", "adamw")
+    training.client.log_param(run_id, "batch", "8")
     assert looked_at()
+    training.client.log_param(run_id, "optimizer", "adamw")  # which table `runs` tells
+    assert training.audit() == ({"run": "reanalysed"}, ["run"])
+    assert training.audit() == ({"run": "unchanged"}, [])
     training.client.set_tag(run_id, "mlflow.note.content", "mine")  # where our section is too
     assert training.audit() == ({"run": "unchanged"}, [])
     training.client.delete_tag(run_id, "spectral_edge.annotated")
@@ -107,6 +110,24 @@ def test_what_the_page_tells_is_looked_at(training: Training) -> None:
     assert training.audit() == ({"run": "updated"}, ["run"])
     assert training.audit() == ({"run": "unchanged"}, [])
     assert training.audit(window=4)[0] == {"run": "reanalysed"}
+
+
+def test_metrics_cost_a_request_each_and_a_look_reads_two(training: Training) -> None:
+    training.run("run", 6)
+    run_id = training.ids["run"]
+    for name in ("val_acc", "train_loss", "train_acc", "test_f1", "grad_norm", "lr"):
+        for step in range(0, 60, 10):
+            training.client.log_metric(run_id, name, 0.5 + step, step=step)
+
+    def histories() -> int:
+        return sum("/metrics/get-history" in request for request in training.asked)
+
+    training.audit()
+    assert histories() == 4  # the metric, the learning rate, and two further ones
+    training.audit(recheck=True)
+    assert histories() == 2
+    training.client.log_metric(run_id, "val_acc", 0.9, step=50)
+    assert training.audit(recheck=True) == ({"run": "reanalysed"}, ["run"])
 
 
 def test_what_the_page_does_not_tell_waits_for_a_recheck(training: Training) -> None:

@@ -24,6 +24,7 @@ SCORES = {
         for name in ("davis_kahan", "three_phases")
     ],
 }
+ROWS = {"runs": 3, "inner_products": 3, "gaps": 12, "transitions": 3, "scorecard": 6, "metrics": 6}
 REGIMES = {"one": ["plateau", "plateau", "transition"], "two": ["unstable", "plateau", "plateau"]}
 
 
@@ -52,6 +53,7 @@ def run_tables(run_id: str, regimes: list[str], status: str = "ok") -> RunTables
         build("gaps", gaps),
         build("transitions", changes),
         build("scorecard", [common | one for one in SCORES[status]]),
+        build("metrics", [common | {"name": "loss", "role": "other", "step": step, "value": 0.5} for step in (0, 100)]),
     )
 
 
@@ -91,7 +93,7 @@ def test_views_have_the_columns_of_the_tables(store: Store) -> None:
     for name, schema in SCHEMAS.items():
         found = query(store, f"SELECT * FROM {name}")
         assert found.schema.names == schema.names
-        assert found.num_rows == {"runs": 3, "inner_products": 3, "gaps": 12, "transitions": 3, "scorecard": 6}[name]
+        assert found.num_rows == ROWS[name]
 
 
 def test_an_empty_store_answers(tmp_path: Path) -> None:
@@ -153,7 +155,7 @@ def test_an_unknown_table_tells_which_there_are(store: Store) -> None:
     with pytest.raises(UsageError) as caught:
         query(store, "SELECT * FROM gap")
     assert "Table with name gap does not exist" in str(caught.value)
-    assert "Tables: runs, inner_products, gaps, transitions, scorecard, audit_log." in str(caught.value)
+    assert "Tables: runs, inner_products, gaps, transitions, scorecard, metrics, audit_log." in str(caught.value)
 
 
 def test_an_unknown_column_tells_which_there_are(store: Store) -> None:

@@ -1,4 +1,4 @@
-"""A query reads the five views and nothing else, and writes nothing."""
+"""A query reads the seven views and nothing else, and writes nothing."""
 
 from __future__ import annotations
 

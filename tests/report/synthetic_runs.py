@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from spectral_edge.metric_points import metric_rows
 from spectral_edge.scoring.evidence import RunFacts
 from spectral_edge.scoring.score import Score
 from spectral_edge.scoring.stored import scorecard_table, scores_of_rows
+from spectral_edge.series import FurtherMetric, MetricSeries, TrainingRecord
 from spectral_edge.settings import Settings
 from spectral_edge.tables import RunKey, RunTables, audit_id, build
 
@@ -178,8 +180,26 @@ def make_run(
         build("inner_products", []),
         *(build(table, rows) for table, rows in zip(("gaps", "transitions"), stamped, strict=True)),
     )
+    if metric:
+        points = [shared | one for one in metric_rows(_logged(checkpoints, change_at, seed, row | summary))]
+        tables = replace(tables, metrics=build("metrics", points))
     scored = replace(tables, runs=build("runs", [row | summary | {"settings": settings.as_json()}]))
     return replace(tables, scorecard=scorecard_table(scored))
+
+
+def _logged(checkpoints: int, change_at: int | None, seed: int, row: dict[str, Any]) -> TrainingRecord:
+    """Accuracy of training rises first, that of held-out data, where it does, some steps after `change_at`."""
+    steps = np.arange(0, (checkpoints - 1) * SPACING + 1, 10)
+    noise = 0.01 * np.random.default_rng(seed).standard_normal((3, len(steps)))
+    onset = np.inf if change_at is None else (change_at + 1) * SPACING + 340
+    values = {
+        row["metric_name"]: np.where(steps < onset, 0.1, 0.9),
+        "train_accuracy": 1 - np.exp(-steps / 400),
+        "train_loss": 3 * np.exp(-steps / 500) + 0.05,
+    }
+    series = [MetricSeries(name, steps, one + more) for (name, one), more in zip(values.items(), noise, strict=True)]
+    further = (FurtherMetric(series[1], True), FurtherMetric(series[2], False))
+    return TrainingRecord(metric=series[0], higher_is_better=True, further=further)
 
 
 def _metric_columns(change_at: int | None) -> dict[str, Any]:
@@ -212,11 +232,12 @@ def make_failed(name: str, error: str, *, project: str = "modular addition", see
     )
 
 
-def stacked(*runs: RunTables) -> tuple[pa.Table, pa.Table, pa.Table, list[Score]]:
-    """Tables `runs`, `gaps` and `transitions` of a store that holds `runs`, and their scores."""
-    tables = (pa.concat_tables([getattr(run, name) for run in runs]) for name in ("runs", "gaps", "transitions"))
+def stacked(*runs: RunTables) -> tuple[pa.Table, pa.Table, pa.Table, list[Score], pa.Table]:
+    """Tables `runs`, `gaps` and `transitions` of a store that holds `runs`, their scores, and table `metrics`."""
+    names = ("runs", "gaps", "transitions", "metrics")
+    *tables, metrics = (pa.concat_tables([getattr(run, name) for run in runs]) for name in names)
     scores = [score for run in runs for score in scores_of_rows(RunFacts.of(run.summary), run.scorecard.to_pylist())]
-    return (*tables, scores)
+    return (*tables, scores, metrics)
 
 
 def small_store() -> tuple[RunTables, ...]:

@@ -7,6 +7,7 @@ import math
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -17,6 +18,7 @@ from synthetic_runs import make_failed, make_run, small_store
 from spectral_edge.report import run_chart_png
 from spectral_edge.report.charts import chart_spec, filled
 from spectral_edge.report.drawn import drawn_groups, group_order
+from spectral_edge.report.metric_lines import POINTS_DRAWN, metric_lines
 from spectral_edge.report.palette import LIGHT, PAGE
 from spectral_edge.tables import build
 
@@ -112,6 +114,54 @@ def test_a_metric_that_moved_is_drawn_as_two_levels_and_one_that_did_not_is_not(
     still_drawn = drawn_groups(still.gaps, [], still.summary)["total"]
     assert still_drawn.metric == []
     assert "metric" not in [panel["name"] for panel in filled(chart_spec(LIGHT), still_drawn)["vconcat"]]
+
+
+def test_metrics_of_one_direction_share_a_panel_and_all_their_extremes_are_drawn() -> None:
+    run = make_run()
+    lines = metric_lines(run.metrics)
+    assert [(line.series.name, line.beside) for line in lines] == [
+        ("test_accuracy", True),
+        ("train_accuracy", True),
+        ("train_loss", False),
+    ]
+    drawn = drawn_groups(run.gaps, [], run.summary, lines)["mlp"]
+    for line in lines:
+        kept = [row["value"] for row in run.metrics.to_pylist() if row["name"] == line.series.name]
+        shown = [point["value"] for point in drawn.points() if point["name"] == line.series.name]
+        assert len(kept) > POINTS_DRAWN >= len(shown)
+        assert (min(shown), max(shown), shown[0], shown[-1]) == (min(kept), max(kept), kept[0], kept[-1])
+    panels = [panel["name"] for panel in filled(chart_spec(LIGHT), drawn)["vconcat"]]
+    assert panels[panels.index("metric") + 1] == "further"
+    assert run_chart_png(run) != run_chart_png(replace(run, metrics=run.metrics.slice(0, 0)))
+
+
+def test_without_values_the_means_stand_for_the_metric() -> None:
+    run = make_run()
+    drawn = drawn_groups(run.gaps, [], run.summary)["total"]
+    assert [(point["step"], point["value"]) for point in drawn.points()] == [
+        (row["step"], row["value"]) for row in drawn.metric
+    ]
+    panels = {panel["name"] for panel in filled(chart_spec(LIGHT), drawn)["vconcat"]}
+    assert ("metric" in panels, "further" in panels) == (True, False)
+
+
+def test_a_run_without_an_evaluation_metric_still_shows_the_others() -> None:
+    run = make_run(metric=False)
+    points = [
+        {"name": "loss", "role": "other", "higher_is_better": False, "step": 40 * i, "value": 1.0} for i in (0, 5)
+    ]
+    rate = {"name": "lr", "role": "learning_rate", "step": 0, "value": 0.1}
+    drawn = drawn_groups(run.gaps, [], run.summary, metric_lines(build("metrics", [*points, rate])))["total"]
+    panels = {panel["name"] for panel in filled(chart_spec(LIGHT), drawn)["vconcat"]}
+    assert ("metric" in panels, "further" in panels) == (False, True)
+    assert {point["name"] for point in drawn.points()} == {"loss"}
+
+
+def test_points_beyond_the_axis_are_not_drawn() -> None:
+    run = make_run(metric=False)
+    points = [{"name": "loss", "role": "other", "step": step, "value": 1.0} for step in (-40, 0, 3960, 4000)]
+    drawn = drawn_groups(run.gaps, [], run.summary, metric_lines(build("metrics", points)))["total"]
+    assert [point["step"] for point in drawn.points()] == [0, 3960]
 
 
 LISTS = st.lists(st.none() | st.lists(st.floats(allow_infinity=False) | st.none(), max_size=4), min_size=1, max_size=6)

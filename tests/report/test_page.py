@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable
+from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -240,6 +241,32 @@ def test_numbers_appear_under_the_pointer(show: Show, single: str) -> None:
     for word in ("step", "singular values", "k*", "gap ratio", "window"):
         assert word in tip
     assert browser.complaints() == []
+
+
+NAMES = "return [...document.querySelectorAll('svg.marks .role-legend-label text')].map((one) => one.textContent)"
+TITLES = "return [...document.querySelectorAll('svg.marks .role-title-text text')].map((one) => one.textContent)"
+
+
+def test_the_metrics_of_the_run_are_drawn_by_direction(show: Show, single: str) -> None:
+    browser = show(single)
+    browser.wait("svg.marks")
+    titles = browser.run(TITLES)
+    assert titles.index("Further metrics") == titles.index("Metric") + 1
+    names = browser.run(NAMES)
+    assert names[names.index("test_accuracy") :] == ["test_accuracy", "train_accuracy", "train_loss"]
+    Select(browser.one("select")).select_by_visible_text("mlp")
+    browser.until("return document.querySelector('.chart').dataset.group === 'mlp'")
+    assert browser.run(NAMES) == names
+    assert browser.complaints() == []
+
+
+def test_a_run_whose_values_were_not_kept_shows_the_means_and_says_so(show: Show) -> None:
+    run = make_run(checkpoints=70)
+    browser = show(run_chart_html(replace(run, metrics=run.metrics.slice(0, 0))))
+    browser.wait("svg.marks")
+    assert "test_accuracy" in browser.run(NAMES)
+    assert "Further metrics" not in browser.run(TITLES)
+    assert any("earlier version" in note for note in browser.seen(".notes li"))
 
 
 DASHES = """

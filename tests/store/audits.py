@@ -19,7 +19,8 @@ def key_of(run_id: str, project: str = "toy", tracker: str = "mlflow") -> RunKey
 
 
 def audit(key: RunKey, *, settings_hash: str = "s1", rows: int = 12, status: str = "ok") -> RunTables:
-    """One audit: `rows` rows of gaps over three groups, twice as many inner products, two transitions, two scores.
+    """One audit: `rows` rows of gaps over three groups, twice as many inner products, two transitions, two scores,
+    two points of a metric.
 
     Every number follows from the arguments, as it does for real audits.
     """
@@ -68,6 +69,10 @@ def audit(key: RunKey, *, settings_hash: str = "s1", rows: int = 12, status: str
         }
         for i, name in enumerate(("overlap_order", "davis_kahan")[: min(2, rows)])
     ]
+    points = [
+        versioned | {"name": "val_acc", "role": "metric", "higher_is_better": True, "step": 10 * i, "value": weight * i}
+        for i in range(min(2, rows))
+    ]
     return RunTables(
         key,
         build("runs", [run]),
@@ -75,6 +80,7 @@ def audit(key: RunKey, *, settings_hash: str = "s1", rows: int = 12, status: str
         build("gaps", gaps),
         build("transitions", changes),
         build("scorecard", scores),
+        build("metrics", points),
     )
 
 
@@ -100,8 +106,8 @@ def raw(store: Store) -> dict[str, list[str]]:
 
 
 def as_older(tables: RunTables) -> RunTables:
-    """`tables` as a version before table `scorecard` stored them."""
-    return replace(tables, scorecard=build("scorecard", []))
+    """`tables` as a version before tables `scorecard` and `metrics` stored them."""
+    return replace(tables, scorecard=build("scorecard", []), metrics=build("metrics", []))
 
 
 def _everything(table: DeltaTable) -> pa.Table:

@@ -68,6 +68,7 @@ def test_a_killed_export_of_all_tables_leaves_no_folder_or_a_whole_one(source: S
                 "gaps": 36,
                 "transitions": 6,
                 "scorecard": 6,
+                "metrics": 6,
             }
     assert seen == {False, True}
 

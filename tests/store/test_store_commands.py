@@ -71,7 +71,7 @@ def test_compacting_tells_before_and_after(store: str, tmp_path: Path) -> None:
     assert (planned["gaps"]["files_before"], planned["gaps"]["files_after"]) == (5, 2)
     done = as_json("compact", "--store", store, "--keep", "2d")
     assert done["dry_run"] is False
-    assert [row["files_after"] for row in done["tables"]] == [2] * 5
+    assert [row["files_after"] for row in done["tables"]] == [2] * 6
     assert "gaps" in typed("compact", "--store", store)
     with pytest.raises(UsageError, match="at least a day"):
         typed("compact", "--store", store, "--keep", "1h")
@@ -84,7 +84,7 @@ def test_compacting_tells_before_and_after(store: str, tmp_path: Path) -> None:
 def test_what_is_exported_can_be_imported(store: str, tmp_path: Path) -> None:
     out, other = str(tmp_path / "out"), str(tmp_path / "other")
     rows = as_json("export", out, "--store", store, "--project", "toy", "--run", "first", "--run", "1")["rows"]
-    assert rows == {"runs": 2, "inner_products": 42, "gaps": 21, "transitions": 4, "scorecard": 4}
+    assert rows == {"runs": 2, "inner_products": 42, "gaps": 21, "transitions": 4, "scorecard": 4, "metrics": 4}
     planned = as_json("import", out, "--store", str(Store.open(other).location.root), "--dry-run")
     assert (planned["dry_run"], planned["added"]) == (True, ["toy / name of 1", "toy / name of first"])
     assert Store.open(other).audits() == {}

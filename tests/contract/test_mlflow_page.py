@@ -152,7 +152,7 @@ def test_the_viewer_shows_report_and_picture(page: Page, pytestconfig: pytest.Co
     frame = page.browser.wait("iframe")
     page.browser.driver.switch_to.frame(frame)
     page.browser.wait("svg.marks")
-    assert page.browser.seen("h2") == [NAME]
+    assert page.browser.seen("h1") == [NAME]
     assert "The spectrum of group" in page.browser.seen(".verdict")[0]
     assert page.browser.seen(".elsewhere") == [], "no button or link that the viewer's sandbox forbids"
     assert page.browser.run("return document.documentElement.scrollWidth <= innerWidth")

@@ -100,6 +100,10 @@
     if (run.embedded) run.embedded.finalize();
     run.embedded = await vegaEmbed(holder, filled(drawn, Math.max(run.width - 84, 160)), embedding);
     run.embedded.view.addSignalListener("looked_at", (_, marked) => { if (marked.step) look(run, marked.step); });
+    for (const one of holder.querySelectorAll("g[role=graphics-symbol]:not([aria-label])")) {
+      one.removeAttribute("role"); // Vega names the marks, and not what holds them, which is said to be a picture
+      one.removeAttribute("aria-roledescription");
+    }
     run.section.querySelector(".group").textContent = name;
     const windows = run.section.querySelector(".window");
     windows.max = drawn.windows.step.length - 1;

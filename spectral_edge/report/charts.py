@@ -63,8 +63,10 @@ def png_of(svg: str) -> bytes:
 
 
 def _title(name: str, lines: list[str]) -> dict[str, Any]:
+    # A space at the end, as Vega fails on a text that is the name of a property of every JavaScript object: toString.
+    texts = {"text": f"{name} ", "subtitle": [f"{line} " for line in lines]}
     look = {"fontSize": 15, "subtitleFontSize": 11.5, "subtitlePadding": 5, "subtitleLineHeight": 15, "offset": 14}
-    return {"text": name, "subtitle": lines, "anchor": "start", "frame": "group", "limit": WIDTH} | look
+    return {"anchor": "start", "frame": "group", "limit": WIDTH} | texts | look
 
 
 @lru_cache(maxsize=2)

@@ -14,6 +14,7 @@ from spectral_edge.report import render_page, run_chart_html
 
 Show = Callable[[str], Browser]
 
+
 @pytest.fixture(scope="module")
 def report() -> str:
     return render_page(*stacked(*small_store()))

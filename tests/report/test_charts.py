@@ -8,7 +8,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import hypothesis.strategies as st
 import pytest
@@ -44,7 +44,7 @@ def test_the_pictures_are_the_same_in_another_process_and_again() -> None:
 
 def test_the_svg_holds_shapes_and_text_and_loads_nothing() -> None:
     svg = run_chart_svg(make_run(checkpoints=30, change_at=15))
-    elements = list(ElementTree.fromstring(svg).iter())
+    elements = list(ET.fromstring(svg).iter())
     assert {one.tag.removeprefix(SVG) for one in elements} <= SHAPES
     assert not [name for one in elements for name in one.attrib if "href" in name or name.startswith("on")]
     assert "url(" not in svg
@@ -54,7 +54,7 @@ def test_the_svg_holds_shapes_and_text_and_loads_nothing() -> None:
 @pytest.mark.parametrize("text", CORPUS)
 def test_names_are_text_in_the_svg(text: str) -> None:
     run = make_run(text, project=text, checkpoints=16, change_at=8, metric_name=text, groups=(text,))
-    elements = list(ElementTree.fromstring(run_chart_svg(run)).iter())
+    elements = list(ET.fromstring(run_chart_svg(run)).iter())
     assert {one.tag.removeprefix(SVG) for one in elements} <= SHAPES
     assert not [name for one in elements for name in one.attrib if "href" in name or name.startswith("on")]
     words = " ".join(text.split())

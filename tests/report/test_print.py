@@ -88,7 +88,7 @@ def test_the_overview_is_printed_whole_with_what_is_folded(show: Show, report: s
     on_paper(browser)
     assert browser.run(CUT) == []
     assert browser.run(CONTROLS) == 0
-    folded = "const list = document.querySelector('#advice ~ details ul'); return list.checkVisibility() && list.clientHeight"
+    folded = "const it = document.querySelector('#advice ~ details ul'); return it.checkVisibility() && it.clientHeight"
     assert browser.run(folded) > 15
     browser.media("dark", media="screen")
     assert not browser.run(folded)
@@ -107,4 +107,3 @@ def test_the_print_of_a_dark_page_is_light(show: Show, single: str) -> None:
     assert not {dark_paper, dark_ink} & colours(pdf)
     browser.media("dark", media="screen")
     assert {dark_paper, dark_ink} <= colours(browser.printed()), "shown as a screen it is dark"
-

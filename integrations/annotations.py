@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from integrations.annotation_note import note_of
 from integrations.tracker import OUR_NAME, Annotation, Level, MetricPoint
-from spectral_edge.report import run_chart_html, run_chart_png
+from spectral_edge.report import png_of, run_chart_html, run_chart_svg
 from spectral_edge.tables import RunTables
 
 METRIC_QUANTITIES: Final = (
@@ -100,9 +100,11 @@ def _value(row: Mapping[str, Any], quantity: str) -> float | None:
 
 
 def _files(tables: RunTables) -> dict[str, bytes]:
+    svg = run_chart_svg(tables)
     return {
         "gaps.parquet": _parquet(tables.gaps),
-        "spectrum.png": run_chart_png(tables),
+        "spectrum.svg": svg.encode(),
+        "spectrum.png": png_of(svg),
         "spectrum.html": run_chart_html(tables).encode(),
     }
 

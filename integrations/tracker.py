@@ -42,7 +42,7 @@ OUR_NAME: Final = "spectral_edge"
 """Names all that we write to a run: tags `spectral_edge.*`, metrics `spectral_edge/*`, files in `spectral_edge/`."""
 AUDIT_OF: Final = "spectral_edge.audit_of"
 """Tag of a run that spectral-edge made for results: the id of the run that was audited. Such runs are never audited."""
-OUR_FILES: Final = frozenset({"gaps.parquet", "spectrum.html", "spectrum.png"})
+OUR_FILES: Final = frozenset({"gaps.parquet", "spectrum.html", "spectrum.png", "spectrum.svg"})
 """Files that an annotation has held in this or an earlier version: what may be deleted again in `spectral_edge/`."""
 
 __all__ = [

@@ -17,7 +17,7 @@ from typing import Any, Final, cast
 from uuid import UUID
 
 from prefect import State, Task, flow, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import TaskRun
 from prefect.futures import PrefectFuture, as_completed
@@ -41,7 +41,7 @@ from pipelines.results import AuditSummary, RunResult
 from pipelines.settings import AuditSettings
 from pipelines.sources import located
 from pipelines.spool import sweep
-from pipelines.summary_markdown import summary_markdown
+from pipelines.summary_markdown import pages_of, summary_markdown
 from pipelines.wording import plain_text
 from spectral_edge import interruption
 from spectral_edge.audit_log import AuditLog
@@ -191,7 +191,7 @@ def _first_done(futures: list[PrefectFuture[Any]]) -> UUID:
 
 
 def _show(summary: AuditSummary, addresses: Mapping[str, str]) -> None:
-    """What is to be said, as a text with links and as a table, on Prefect's page of the flow run.
+    """What is to be said, as a text with links, as a table, and as links, on Prefect's page of the flow run.
 
     Args:
         summary: What was done.
@@ -208,6 +208,10 @@ def _show(summary: AuditSummary, addresses: Mapping[str, str]) -> None:
         key=ARTIFACT_KEY,
         description=summary.line,
     )
+    for page in pages_of(summary, addresses):
+        create_link_artifact(
+            link=page.address, link_text=page.text, key=f"{ARTIFACT_KEY}-page", description="In the tracker"
+        )
 
 
 def prepare(source: str, settings: AuditSettings) -> tuple[Job, list[TrackedRun]]:

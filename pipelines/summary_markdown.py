@@ -1,8 +1,9 @@
-"""An audit in Markdown, for Prefect's page of the flow run."""
+"""An audit in Markdown and links, for Prefect's page of the flow run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, urlsplit
 
@@ -12,6 +13,45 @@ from pipelines.wording import count_text
 
 SHOWN: Final = 50
 """Runs in each list; the table beside has all of them."""
+PAGES_SHOWN: Final = 10
+"""Pages of projects that get a link of their own."""
+_RUNS: Final = "/runs/"
+"""What stands between a project's page and that of a run, in MLflow and W&B."""
+
+
+@dataclass(frozen=True)
+class WebLink:
+    """A link as Markdown takes it: the text is shown as it is, the address ends where it ends."""
+
+    text: str
+    address: str
+
+    @classmethod
+    def of(cls, text: str, address: str) -> WebLink | None:
+        """None where a browser may not follow the address: a tracker's text may hold any scheme."""
+        try:
+            parts = urlsplit(address)
+        except ValueError:
+            return None
+        if parts.scheme not in {"http", "https"} or not parts.netloc:
+            return None
+        return cls(escaped(text), quote(address, safe=":/?#@!$&*+,;=%"))
+
+
+def pages_of(summary: AuditSummary, addresses: Mapping[str, str]) -> list[WebLink]:
+    """The page of the one run of `summary`, or those of the projects of its runs, where they are on the web.
+
+    Args:
+        summary: What was done.
+        addresses: Each run's page or folder in its tracker, by the run's id.
+    """
+    if len(summary.runs) == 1:
+        (run,) = summary.runs
+        page = WebLink.of(_shown(run), addresses.get(run.run_id, ""))
+        return [page] if page else []
+    projects = {run.project: addresses.get(run.run_id, "").rpartition(_RUNS)[0] for run in summary.runs}
+    pages = (WebLink.of(project or page, page) for project, page in projects.items())
+    return [page for page in pages if page][:PAGES_SHOWN]
 
 
 def summary_markdown(summary: AuditSummary, addresses: Mapping[str, str]) -> str:
@@ -39,12 +79,11 @@ def _lines(runs: list[RunResult], addresses: Mapping[str, str]) -> Iterator[str]
 
 
 def _name(run: RunResult, address: str) -> str:
-    """The run's name, as a link where a browser may follow its address: a tracker's text may hold any scheme."""
-    name = escaped(run.run_name) or escaped(run.run_id)
-    try:
-        parts = urlsplit(address)
-    except ValueError:
-        return name
-    if parts.scheme not in {"http", "https"} or not parts.netloc:
-        return name
-    return f"[{name}]({quote(address, safe=':/?#@!$&*+,;=%')})"
+    """The run's name, as a link where a browser may follow its address."""
+    link = WebLink.of(_shown(run), address)
+    return f"[{link.text}]({link.address})" if link else escaped(_shown(run))
+
+
+def _shown(run: RunResult) -> str:
+    """Its name, unless nothing of that can be seen."""
+    return run.run_name if escaped(run.run_name) else run.run_id

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
+from importlib.resources import files
 from typing import Any
 
+from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
@@ -34,6 +38,15 @@ for (const element of document.querySelectorAll("main *")) {
   found.push([(one + 0.05) / (two + 0.05), element.tagName, element.textContent.trim().slice(0, 40)]);
 }
 return found.sort((a, b) => a[0] - b[0]);
+"""
+
+AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+"""axe-core, of which the package brings a copy; its own code, which drives another browser, is not used."""
+VIOLATIONS = """
+const done = arguments[0];
+// All rules for WCAG 2.2, levels A and AA, and for good practice.
+const runOnly = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
+axe.run({ runOnly }).then(({ violations }) => done(violations));
 """
 
 
@@ -102,6 +115,24 @@ class Browser:
         messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         asked = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
         return [url for url in asked if not re.match(r"(file:|about:|data:,$)", url)]
+
+    def violations(self) -> list[tuple[str, str, list[str]]]:
+        """What axe-core finds on the page as it is now: the rule, how bad it is, and the elements."""
+        self.run(AXE)
+        found = self.driver.execute_async_script(VIOLATIONS)
+        return [(one["id"], one["impact"], [node["html"][:200] for node in one["nodes"]]) for one in found]
+
+    def picture(self) -> Image.Image:
+        """The whole page, at the width of the window."""
+        width, height = self.run("return [innerWidth, document.documentElement.scrollHeight]")
+        clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
+        told = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip})
+        return Image.open(io.BytesIO(base64.b64decode(told["data"]))).convert("RGB")
+
+    def printed(self) -> bytes:
+        """The page as a PDF, on the paper that it asks for or A4."""
+        asked = {"printBackground": True, "preferCSSPageSize": True, "paperWidth": 8.27, "paperHeight": 11.69}
+        return base64.b64decode(self.driver.execute_cdp_cmd("Page.printToPDF", asked)["data"])
 
     def contrasts(self) -> list[tuple[float, str, str]]:
         """Contrast of each visible text with its ground, lowest first (WCAG 2)."""

@@ -32,10 +32,10 @@ _READING: Final = (
 )
 
 
-def run_chart_png(tables: RunTables) -> bytes:
-    """A PNG of group `total` (or the run's first group): the same bytes for the same tables.
+def run_chart_svg(tables: RunTables) -> str:
+    """An SVG of group `total` (or the run's first group): the same text for the same tables, and nothing to load.
 
-    A run without any window gives an image that says so.
+    A run without any window gives a picture that says so.
     """
     transitions = tables.transitions.to_pylist()
     groups = drawn_groups(tables.gaps, transitions, tables.summary, metric_lines(tables.metrics))
@@ -48,12 +48,26 @@ def run_chart_png(tables: RunTables) -> bytes:
         spec = filled(chart_spec(LIGHT), drawn)
         lines.append(_READING)
     spec["title"] = _title(_on_one_line(tables.key.run_name), lines)
-    return vl_convert.vegalite_to_png(_printable(spec), vl_version=VEGA_LITE, scale=1.5, allowed_base_urls=[])
+    svg: str = vl_convert.vegalite_to_svg(_printable(spec), vl_version=VEGA_LITE, allowed_base_urls=[])
+    return svg
+
+
+def run_chart_png(tables: RunTables) -> bytes:
+    """The same as a PNG: the same bytes for the same tables."""
+    return png_of(run_chart_svg(tables))
+
+
+def png_of(svg: str) -> bytes:
+    """What :func:`run_chart_svg` drew, as a PNG."""
+    png: bytes = vl_convert.svg_to_png(svg, scale=1.5)
+    return png
 
 
 def _title(name: str, lines: list[str]) -> dict[str, Any]:
+    # A space at the end, as Vega fails on a text that is the name of a property of every JavaScript object: toString.
+    texts = {"text": f"{name} ", "subtitle": [f"{line} " for line in lines]}
     look = {"fontSize": 15, "subtitleFontSize": 11.5, "subtitlePadding": 5, "subtitleLineHeight": 15, "offset": 14}
-    return {"text": name, "subtitle": lines, "anchor": "start", "frame": "group", "limit": WIDTH} | look
+    return {"anchor": "start", "frame": "group", "limit": WIDTH} | texts | look
 
 
 @lru_cache(maxsize=2)

@@ -114,6 +114,14 @@
     if (run.embedded) run.embedded.finalize();
     run.embedded = await vegaEmbed(holder, filled(drawn, Math.max(run.width - 84, 160)), embedding);
     run.embedded.view.addSignalListener("looked_at", (_, marked) => { if (marked.step) look(run, marked.step); });
+    for (const one of holder.querySelectorAll("g[role=graphics-symbol]:not([aria-label])")) {
+      one.removeAttribute("role"); // Vega names the marks, and not what holds them, which is said to be a picture
+      one.removeAttribute("aria-roledescription");
+    }
+    run.section.querySelector(".group").textContent = name;
+    const windows = run.section.querySelector(".window");
+    windows.max = drawn.windows.step.length - 1;
+    windows.value = windows.max;
     await look(run, run.steps);
     holder.dataset.group = name;
   };
@@ -128,6 +136,46 @@
     run.section.querySelector(".to").value = other;
     run.section.querySelector(".whole").disabled = run.steps === null;
     await run.embedded.view.signal("first", one).signal("last", other).runAsync();
+    read(run);
+  };
+
+  // The numbers of one window in words, and a line across the panels at its step: for those who use no pointer.
+  const read = (run) => {
+    const windows = run.drawn.windows;
+    const slider = run.section.querySelector(".window");
+    const at = Number(slider.value);
+    const step = windows.step[at];
+    const told = (value) => (value === null || value === undefined ? "unknown" : String(Number(value.toPrecision(3))));
+    const list = (values) => values.slice(0, 4).map(told).join(", ") + (values.length > 4 ? ", \u2026" : "");
+    const degrees = windows.rotation_degrees[at];
+    const parts = [
+      `step ${step.toLocaleString("en")}${windows.short[at] ? " (short window)" : ""}`,
+      `singular values ${list(windows.singular_values[at])}`,
+      `k* ${windows.k_star[at] ?? "unknown"}`,
+      `gap ratio ${told(windows.gap_ratio[at])}`,
+      `overlap ${list(windows.overlap[at]) || "unknown"}`,
+      `rotation ${told(degrees)}${degrees === null ? "" : "\u00b0"}`,
+      `change of the Gram matrix ${told(windows.gram_change_relative[at])}`,
+      `learning rate ${told(windows.learning_rate[at])}`,
+      `regime ${windows.regime[at] ?? "undetermined"}`,
+    ];
+    run.section.querySelector(".reading output").value = parts.join("; ");
+    slider.setAttribute("aria-valuetext", parts[0]);
+    mark(run, step, document.activeElement === slider);
+  };
+
+  const mark = (run, step, wanted) => {
+    run.section.querySelector(".cursor")?.remove();
+    const panel = run.section.querySelector(".chart .singular_values_group .background");
+    const [first, last] = run.steps || run.drawn.steps;
+    if (!wanted || !panel || step < first || step > last) return;
+    const [charts, chart] = [".charts", ".chart"].map((one) => run.section.querySelector(one));
+    const [within, across] = [charts.getBoundingClientRect(), panel.getBoundingClientRect()];
+    const line = Object.assign(document.createElement("div"), { className: "cursor" });
+    line.style.left = `${across.left - within.left + (across.width * (step - first)) / Math.max(last - first, 1)}px`;
+    line.style.top = `${chart.offsetTop}px`;
+    line.style.height = `${chart.offsetHeight}px`;
+    charts.append(line);
   };
 
   const cell = (value) => {
@@ -177,7 +225,11 @@
     part(".whole").addEventListener("click", () => look(run, null));
     part(".csv").addEventListener("click", () => save(table(run.groups), "text/csv", `${run.name}.csv`));
     part(".svg").addEventListener("click", async () => save(await picture(run), "image/svg+xml", `${run.name}.svg`));
+    part(".window").addEventListener("input", () => read(run));
+    part(".window").addEventListener("focus", () => read(run));
+    part(".window").addEventListener("blur", () => read(run));
     part(".tools").hidden = false;
+    part(".reading").hidden = false;
   };
 
   const show = async (name) => {

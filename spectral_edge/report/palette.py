@@ -27,14 +27,14 @@ class Palette:
 
 LIGHT: Final = Palette(
     ink="#1c2024",
-    muted="#5b636b",
-    grid="#e4e7ea",
+    muted="#59616a",
+    grid="#e1e5e8",
     paper="#ffffff",
     change="#a83d00",
     gap="#56b4e9",
     further="#b4bac0",
     directions=("#0072b2", "#d55e00", "#009e73"),
-    regimes=("#56b4e9", "#e69f00", "#d55e00", "#cc79a7", "#d3d7db"),
+    regimes=("#56b4e9", "#e69f00", "#d55e00", "#cc79a7", "#c9ced3"),
     interactive=False,
 )
 """Concrete colours, for images."""

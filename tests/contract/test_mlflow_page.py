@@ -152,7 +152,7 @@ def test_the_viewer_shows_report_and_picture(page: Page, pytestconfig: pytest.Co
     frame = page.browser.wait("iframe")
     page.browser.driver.switch_to.frame(frame)
     page.browser.wait("svg.marks")
-    assert page.browser.seen("h2") == [NAME]
+    assert page.browser.seen("h1") == [NAME]
     assert "The spectrum of group" in page.browser.seen(".verdict")[0]
     assert page.browser.seen(".elsewhere") == [], "no button or link that the viewer's sandbox forbids"
     assert page.browser.run("return document.documentElement.scrollWidth <= innerWidth")
@@ -168,4 +168,9 @@ def test_the_viewer_shows_report_and_picture(page: Page, pytestconfig: pytest.Co
     width, height = page.browser.run(f"const it = {picture}; return [it.naturalWidth, it.naturalHeight]")
     header = page.lab.files(page.handle)["spectrum.png"][16:24]
     assert (width, height) == (int.from_bytes(header[:4], "big"), int.from_bytes(header[4:], "big"))
+
+    page.click("//*[text()='spectrum.svg']")
+    other = f"const it = {picture}; return it && it.naturalWidth !== {width} && [it.naturalWidth, it.naturalHeight]"
+    drawn = page.browser.until(other)
+    assert [round(1.5 * side) for side in drawn] == pytest.approx([width, height], abs=2)
     assert not page.complaints()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import threading
 from collections.abc import Iterator
@@ -10,7 +12,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from wandb_bench import NOTES, Bench, at_level_summary, connected, expected, made, points_of
+from PIL import Image
+from wandb_bench import KEYS, NOTES, Bench, at_level_summary, connected, expected, made, points_of
 
 from integrations import wandb_audit_run
 from integrations.annotation_section import note_with_section
@@ -79,6 +82,33 @@ def test_the_audit_run_holds_all_and_the_original_only_points_to_it(bench: Bench
     assert state is not None
     assert (state.fingerprint, state.settings_hash, state.complete) == ("f" * 16, "s" * 16, True)
     assert state_of_run(connected(), bench.run, "run") is None
+
+
+def test_the_audit_run_shows_the_chart_the_page_and_a_table_by_training_step(bench: Bench) -> None:
+    """What W&B draws by itself: a picture, a page, a table, and lines over the training step."""
+    drawn = io.BytesIO()
+    Image.new("RGB", (30, 20), "teal").save(drawn, "PNG")
+    annotation = made(10, 20)
+    picture, vector = drawn.getvalue(), b'<svg xmlns="http://www.w3.org/2000/svg"/>'
+    annotation = replace(annotation, files={**annotation.files, "spectrum.png": picture, "spectrum.svg": vector})
+    write(bench, annotation)
+    audit = bench.only_audit
+    shown = {key: value for row in audit["history"] for key, value in row.items() if isinstance(value, dict)}
+    image, page, table = (shown[f"spectral_edge/{name}"] for name in ("spectrum", "report", "points"))
+    assert (image["_type"], image["format"], image["width"], image["height"]) == ("image-file", "png", 30, 20)
+    assert audit["files"][image["path"]] == picture
+    assert page["_type"] == "html-file"
+    assert audit["files"][page["path"]] == annotation.files["spectrum.html"]
+    assert (table["_type"], table["nrows"]) == ("table-file", 2 * len({key.rpartition("/")[0] for key in KEYS}))
+    told = json.loads(audit["files"][table["path"]])
+    assert told["columns"][:2] == ["group", "step"]
+    assert {row[1] for row in told["data"]} == {10, 20}
+    (files,) = [logged["files"] for logged in audit["logged"] if logged["type"] == "spectral-audit"]
+    assert {"spectrum.png", "spectrum.svg", "spectrum.html", "gaps.parquet"} < files.keys()
+    axes = audit["config"]["_wandb"]["m"]
+    place = axes.index({"1": "spectral_edge/step", "6": [3, 2], "7": []})
+    (lines,) = [axis for axis in axes if axis.get("2") == "spectral_edge/*"]
+    assert lines["5"] == place + 1, "each of our lines is drawn over the training step"
 
 
 def test_again_nothing_is_written(bench: Bench) -> None:

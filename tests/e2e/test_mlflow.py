@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 from command_line import CommandLine, random_walk, write_safetensors
 from mlflow import MlflowClient
@@ -32,6 +33,13 @@ def log_run(client: MlflowClient, experiment: str, name: str, folder: Path, *, s
     ]
     client.log_batch(run_id, metrics=points)
     return run_id
+
+
+def links_in_prefect(command: CommandLine) -> list[str]:
+    """The links that audits have put on Prefect's pages, as Markdown."""
+    asked = {"artifacts": {"key": {"any_": ["spectral-edge-audit-page"]}}}
+    answer = httpx.post(f"{command.environment['PREFECT_API_URL']}/artifacts/filter", json=asked)
+    return [artifact["data"] for artifact in answer.raise_for_status().json()]
 
 
 @pytest.fixture
@@ -129,7 +137,10 @@ def test_a_server_whose_audit_is_killed_while_it_fetches(
         [run] = last.json["sources"][0]["runs"]
         assert (run["outcome"], run["bytes_fetched"]) == ("audited", size)
         assert not spool.exists()
-        assert f"{OUR_NAME}.status" in client.get_run(run_id).data.tags
+        run = client.get_run(run_id)
+        assert f"{OUR_NAME}.status" in run.data.tags
+        page = f"{address}/#/experiments/{run.info.experiment_id}/runs/{run_id}"
+        assert f"[remote]({page})" in links_in_prefect(command)
 
     unreachable = command.run(*arguments)
     assert unreachable.code == 1

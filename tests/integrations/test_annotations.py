@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from integrations.annotation_note import escaped, note_of
 from integrations.annotations import METRIC_QUANTITIES, annotation_of
+from spectral_edge.report import png_of
 from spectral_edge.settings import Settings
 from spectral_edge.tables import GAPS, RunKey, RunTables, build
 
@@ -135,12 +136,13 @@ def test_tags_say_what_was_found_and_which_audit_it_was() -> None:
     assert all(len(value) <= 2000 for value in annotation_of(tables(error="x" * 9000), level="full").tags.values())
 
 
-def test_files_are_the_gap_table_and_the_chart_twice() -> None:
+def test_files_are_the_gap_table_and_the_chart_in_three_forms() -> None:
     made = tables([gap(step) for step in range(100, 2000, 100)])
     files = annotation_of(made, level="full").files
-    assert sorted(files) == ["gaps.parquet", "spectrum.html", "spectrum.png"]
+    assert sorted(files) == ["gaps.parquet", "spectrum.html", "spectrum.png", "spectrum.svg"]
     assert pq.read_table(io.BytesIO(files["gaps.parquet"])).equals(made.gaps)
     assert files["spectrum.png"].startswith(b"\x89PNG")
+    assert png_of(files["spectrum.svg"].decode()) == files["spectrum.png"]
     assert b"<html" in files["spectrum.html"]
     assert b"<b>project</b>" not in files["spectrum.html"]
 

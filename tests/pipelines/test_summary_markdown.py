@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipelines.results import AuditSummary, RunResult
-from pipelines.summary_markdown import SHOWN, summary_markdown
+from pipelines.summary_markdown import PAGES_SHOWN, SHOWN, WebLink, pages_of, summary_markdown
 
 
 def test_failures_and_changes_have_links_and_nothing_is_markup() -> None:
@@ -27,3 +27,23 @@ def test_failures_and_changes_have_links_and_nothing_is_markup() -> None:
 def test_long_lists_are_cut_and_say_so() -> None:
     runs = tuple(RunResult(f"r{i}", str(i), "failed", error="bad") for i in range(SHOWN + 3))
     assert summary_markdown(AuditSummary("dir:a", runs), {}).endswith("- and 3 further runs")
+
+
+def test_one_run_is_linked_itself_and_of_several_the_pages_of_their_projects() -> None:
+    runs = tuple(RunResult(name, name, "audited", project=f"p{name}") for name in ("a", "b", "c"))
+    home = "https://mlflow.example/#/experiments"
+    addresses = {"a": f"{home}/1/runs/a", "b": f"{home}/2/runs/b", "c": "file:///runs/c"}
+    assert pages_of(AuditSummary("mlflow:*", runs), addresses) == [
+        WebLink("pa", f"{home}/1"),
+        WebLink("pb", f"{home}/2"),
+    ]
+    assert pages_of(AuditSummary("mlflow:pa", runs[:1]), addresses) == [WebLink("a", f"{home}/1/runs/a")]
+    assert pages_of(AuditSummary("dir:runs", runs[2:]), addresses) == []
+    assert pages_of(AuditSummary("mlflow:pa", ()), addresses) == []
+
+
+def test_pages_are_few_and_no_markup() -> None:
+    runs = tuple(RunResult(f"r{i}", f"{i}", "audited", project=f"](x) <b> {i}") for i in range(2 * PAGES_SHOWN))
+    pages = pages_of(AuditSummary("wandb:e/*", runs), {f"{i}": f"https://h/e/p) [{i}](/runs/{i}" for i in range(99)})
+    assert len(pages) == PAGES_SHOWN
+    assert not [page for page in pages if set("[]<>") & set(page.text) or set("()[] ") & set(page.address)]

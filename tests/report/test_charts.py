@@ -9,21 +9,26 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 from synthetic_runs import make_failed, make_run, small_store
+from test_untrusted import CORPUS
 
-from spectral_edge.report import run_chart_png
+from spectral_edge.report import png_of, run_chart_png, run_chart_svg
 from spectral_edge.report.charts import chart_spec, filled
 from spectral_edge.report.drawn import drawn_groups, group_order
 from spectral_edge.report.metric_lines import POINTS_DRAWN, metric_lines
 from spectral_edge.report.palette import LIGHT, PAGE
 from spectral_edge.tables import build
 
-AGAIN = "import sys; from synthetic_runs import make_run; from spectral_edge.report import run_chart_png; "
-AGAIN += "sys.stdout.buffer.write(run_chart_png(make_run(checkpoints=30, change_at=15)))"
+AGAIN = "import sys; from synthetic_runs import make_run; from spectral_edge.report import run_chart_svg; "
+AGAIN += "sys.stdout.buffer.write(run_chart_svg(make_run(checkpoints=30, change_at=15)).encode())"
+SVG = "{http://www.w3.org/2000/svg}"
+SHAPES = {"svg", "g", "path", "line", "rect", "text", "tspan"}
+"""Elements that can neither load nor run anything."""
 
 
 def _size(png: bytes) -> tuple[int, int]:
@@ -31,10 +36,32 @@ def _size(png: bytes) -> tuple[int, int]:
     return struct.unpack(">II", png[16:24])
 
 
-def test_the_png_is_the_same_in_another_process() -> None:
+def test_the_pictures_are_the_same_in_another_process_and_again() -> None:
     here = Path(__file__).parent
-    other = subprocess.run([sys.executable, "-c", AGAIN], cwd=here, capture_output=True, check=True).stdout
-    assert other == run_chart_png(make_run(checkpoints=30, change_at=15))
+    other = subprocess.run([sys.executable, "-c", AGAIN], cwd=here, capture_output=True, check=True).stdout.decode()
+    run = make_run(checkpoints=30, change_at=15)
+    assert other == run_chart_svg(run) == run_chart_svg(run)
+    assert png_of(other) == run_chart_png(run)
+
+
+def test_the_svg_holds_shapes_and_text_and_loads_nothing() -> None:
+    svg = run_chart_svg(make_run(checkpoints=30, change_at=15))
+    elements = list(ET.fromstring(svg).iter())
+    assert {one.tag.removeprefix(SVG) for one in elements} <= SHAPES
+    assert not [name for one in elements for name in one.attrib if "href" in name or name.startswith("on")]
+    assert "url(" not in svg
+    assert len(svg) < 150_000
+
+
+@pytest.mark.parametrize("text", CORPUS)
+def test_names_are_text_in_the_svg(text: str) -> None:
+    run = make_run(text, project=text, checkpoints=16, change_at=8, metric_name=text, groups=(text,))
+    elements = list(ET.fromstring(run_chart_svg(run)).iter())
+    assert {one.tag.removeprefix(SVG) for one in elements} <= SHAPES
+    assert not [name for one in elements for name in one.attrib if "href" in name or name.startswith("on")]
+    words = " ".join(text.split())
+    if words.isprintable():
+        assert any((one.text or "").startswith(words[:40]) for one in elements)
 
 
 def test_names_with_control_characters_are_drawn() -> None:

@@ -197,7 +197,7 @@ def test_the_keyboard_is_enough(show: Show, report: str) -> None:
     browser.driver.switch_to.active_element.send_keys("wd1-s1", *[Keys.TAB] * 3)
     browser.driver.switch_to.active_element.send_keys(Keys.ENTER)
     browser.wait("section.run svg.marks")
-    assert browser.seen("section.run h2") == ["grok-wd1-s1"]
+    assert browser.seen("section.run h1") == ["grok-wd1-s1"]
     assert browser.run("return document.activeElement.matches('section.run')")
     browser.driver.switch_to.active_element.send_keys(Keys.ESCAPE)
     assert browser.wait("#overview")
@@ -457,7 +457,7 @@ def test_a_run_without_windows_and_a_failed_one_have_pages(show: Show) -> None:
 def test_a_single_run_shows_itself_at_once(show: Show, single: str) -> None:
     browser = show(single)
     browser.wait("svg.marks")
-    assert browser.seen("h2") == ["grok-wd1-s0"]
+    assert browser.seen("h1") == ["grok-wd1-s0"]
     assert browser.seen(".back, #overview") == []
     assert browser.complaints() == []
     assert browser.requests() == []

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from integrations.tracker import CheckpointRef, TrackedRun, Tracker
 from pipelines.fetching import fetch_segments
+from pipelines.share import Share
 from pipelines.spool import spool_folder
 from spectral_edge import interruption
 from spectral_edge.blocks import WHOLE, Shard
@@ -99,6 +100,7 @@ def read(
             max_disk=reading.max_disk,
             folder=folder,
             on_fetched=on_fetched,
+            share=None if reading.shard == WHOLE else Share(reading.shard, frozenset(reading.analysis.include)),
         )
         with closing(segments):
             for segment in segments:

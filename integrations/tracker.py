@@ -164,7 +164,7 @@ Needed = Callable[[Sequence[Path]], Mapping[Path, Sequence[range]] | None]
 
 @dataclass(frozen=True)
 class PartFetched:
-    """A checkpoint of which some bytes were fetched, at their place in files of the right size. The rest reads as zeros.
+    """A checkpoint of which some bytes came, at their place in files of the right size. The rest reads as zeros.
 
     Attributes:
         files: In the order of `CheckpointRef.files`.
@@ -282,7 +282,7 @@ class Tracker(Protocol):
     def fetch_part(
         self, run: TrackedRun, checkpoint: CheckpointRef, folder: Path, needed: Needed
     ) -> PartFetched | None:
-        """As `fetch`, but of .safetensors files no more than `needed` says; None, and nothing fetched, where not possible.
+        """As `fetch`, but of .safetensors files no more than `needed` says; None, and nothing fetched, where it cannot be.
 
         It takes a store that gives ranges and tells versions of a file apart: all bytes are of one version. They are
         held to no digest, as stores keep digests of whole files only.

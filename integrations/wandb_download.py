@@ -42,7 +42,7 @@ class WandbFile:
     in_ranges: bool = False
 
     def ready(self, *, ranged: bool = False) -> Self:
-        """This file, once it is known whether its store gives ranges; asked where they are wanted, or would be several."""
+        """This file, once it is known whether its store gives ranges; asked where these matter."""
         if self.wanted.size > download.RANGE or (ranged and self.wanted.size):
             with self.answer({"Range": "bytes=0-0"}) as response:
                 self.in_ranges = response.status_code == HTTPStatus.PARTIAL_CONTENT

@@ -19,13 +19,13 @@ from integrations.tracker import CheckpointRef, TrackedRun, Tracker
 from pipelines.share import Share
 from pipelines.wording import size_text
 from spectral_edge import interruption
-from spectral_edge.errors import DiskFullError, TrackerUnavailableError
+from spectral_edge.errors import CheckpointError, DiskFullError, TrackerUnavailableError
 from spectral_edge.gram import LocalCheckpoint
 
 PARALLEL_FETCHES: Final = 4
 
 _HEADS_DIFFER: Final = 64 << 10
-"""Bytes by which the heads of a file, and what is fetched between two ranges, may differ from one checkpoint to another."""
+"""Bytes by which what is fetched of a file, beside the share itself, may differ between checkpoints."""
 
 Arrived = tuple[LocalCheckpoint, int]
 """A checkpoint that is on the disk, and how many bytes came for it."""
@@ -229,7 +229,11 @@ class _Window:
 
     def _part(self, share: Share, ref: CheckpointRef, place: Path) -> Arrived | None:
         needed = share.of_next()
-        part = self._tracker.fetch_part(self._run, ref, place, needed)
+        try:
+            part = self._tracker.fetch_part(self._run, ref, place, needed)
+        except CheckpointError as error:
+            error.file = ref.name
+            raise
         if part is None:
             return None
         self._on_fetched(part.n_bytes)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from integrations.tracker import CheckpointRef, TrackedRun, Tracker
 from pipelines.fetching import fetch_segments
-from pipelines.share import Share
+from pipelines.share import Share, comes_in_shares
 from pipelines.spool import spool_folder
 from spectral_edge import interruption
 from spectral_edge.blocks import WHOLE, Shard
@@ -63,6 +63,12 @@ class Reading:
     max_disk: int
     threads: int | None = None
     shard: Shard = WHOLE
+
+    def comes_in_shares(self, tracker: Tracker) -> bool:
+        """Whether parts of these checkpoints can be fetched without the rest; asks for the heads of the last one."""
+        share = Share(WHOLE, frozenset(self.analysis.include))
+        with spool_folder(self.spool, _name(self.refs)) as folder:
+            return comes_in_shares(tracker, self.run, self.refs[-1], share, folder)
 
 
 def read(

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from integrations.tracker import CheckpointRef, TrackedRun, Tracker
 from spectral_edge.blocks import Piece, Shard
 from spectral_edge.checkpoints import TensorInfo, open_checkpoint
+from spectral_edge.errors import CheckpointError
 from spectral_edge.kinds import Kind
 
 
@@ -49,6 +51,22 @@ class Share:
                 for span in spans:
                     needed.setdefault(Path(span.file), []).append(range(span.begin, span.end))
         return frozenset(here), needed
+
+
+def comes_in_shares(tracker: Tracker, run: TrackedRun, checkpoint: CheckpointRef, share: Share, folder: Path) -> bool:
+    """Whether `tracker` can fetch a share of `checkpoint`; asks for the heads of its files, into `folder`.
+
+    Raises:
+        FetchInterruptedError, AccessDeniedError, NotFoundError: As `Tracker.fetch_part`.
+    """
+
+    def nothing(files: Sequence[Path]) -> Mapping[Path, Sequence[range]] | None:
+        return None if share.look_into(files) is None else {}
+
+    try:
+        return tracker.fetch_part(run, checkpoint, folder, nothing) is not None
+    except CheckpointError:
+        return False  # whoever reads it will say what is wrong with it
 
 
 class ShareOfCheckpoint:

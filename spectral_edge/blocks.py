@@ -11,6 +11,7 @@ import torch
 from spectral_edge.checkpoints import TensorInfo
 from spectral_edge.errors import UsageError
 
+
 @dataclass(frozen=True)
 class Piece:
     """Entries start:stop of the flattened tensor `name`."""

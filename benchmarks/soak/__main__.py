@@ -189,7 +189,9 @@ def _judge(bench: Bench, tally: Tally) -> int:
     }
     facts = {f"kills of the {name}": number for name, number in sorted(tally.killed.items())}
     facts |= {"audits that ended before their kill": tally.too_late, "times that runs grew": tally.grown}
-    facts |= {f"flow runs of the worker that ended {name.capitalize()}": number for name, number in sorted(ends.items())}
+    facts |= {
+        f"flow runs of the worker that ended {name.capitalize()}": number for name, number in sorted(ends.items())
+    }
     facts |= {"runs": len(bench.runs.checkpoints()), "metric points written": points}
     for name, number in (facts | bad).items():
         print(f"| {name} | {number:,} |")

@@ -19,11 +19,6 @@ def work(home: str, store: str, annotate: str) -> None:
 
     os.chdir(Path(home, "work"))
     settings = load_settings(store=store, annotate=annotate)
-    failures = [
-        run.line
-        for source in SOURCES
-        for run in run_audit(source, settings).runs
-        if run.is_failure
-    ]
+    failures = [run.line for source in SOURCES for run in run_audit(source, settings).runs if run.is_failure]
     if failures:
         sys.exit("\n".join(failures))

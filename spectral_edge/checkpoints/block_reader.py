@@ -82,7 +82,6 @@ class StoredTensor:
         is_there = 0 <= offset <= file.size - info.n_parameters * info.dtype.itemsize
         return file.location(offset) if is_there else None  # `read_into` says what is missing
 
-
     def spans(self, start: int, stop: int) -> tuple[Span, ...] | None:
         """The bytes of entries `start:stop` in the files that were opened; None where others are needed beside them."""
         if self.rescale is not None:

@@ -1,4 +1,4 @@
-"""`spectral-edge audit --dask` of trackers that have to be asked and downloaded from, with credentials of each process."""
+"""`spectral-edge audit --dask` of trackers that have to be downloaded from, with credentials of each process."""
 
 from __future__ import annotations
 

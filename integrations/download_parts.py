@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Final
 
-from integrations.download import RANGE, Landing, Source, Stretch, place
+from integrations.download import RANGE, Landing, Source, Stretch
 from integrations.download_streams import Streams
 from integrations.file_errors import file_errors
 from integrations.tracker import Needed, PartFetched
@@ -35,13 +35,10 @@ def can_be_parts(paths: Iterable[str]) -> bool:
     return all(path.endswith((_SUFFIX, _WHOLE)) for path in paths)
 
 
-def fetched_part(home: Path, sources: Sequence[Source], streams: Streams, needed: Needed) -> PartFetched | None:
-    """What `needed` says of `sources` in the folder `home`; None, and no folder, where only whole files can be brought.
-
-    Raises:
-        As :func:`download_part`.
-    """
-    paths = [place(home, number, source.wanted) for number, source in enumerate(sources)]
+def fetched_part(
+    home: Path, sources: Sequence[Source], paths: Sequence[Path], streams: Streams, needed: Needed
+) -> PartFetched | None:
+    """As :func:`download_part`, to `paths` below `home`, which is removed where only whole files can be brought."""
     n_bytes = download_part(sources, paths, streams, needed)
     if n_bytes is None:
         shutil.rmtree(home)

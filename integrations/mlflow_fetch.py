@@ -55,7 +55,8 @@ def fetch_part(
         return None
     with new_folder(connection, run_name, checkpoint, folder) as home, _streams() as streams:
         sources = streams.run(lambda file: streams.persist(lambda: find(file)), wanted)
-        return fetched_part(home, sources, streams, needed)
+        paths = [place(home, number, file) for number, file in enumerate(wanted)]
+        return fetched_part(home, sources, paths, streams, needed)
 
 
 def contents_kept(

@@ -282,7 +282,7 @@ class Tracker(Protocol):
     def fetch_part(
         self, run: TrackedRun, checkpoint: CheckpointRef, folder: Path, needed: Needed
     ) -> PartFetched | None:
-        """As `fetch`, but of .safetensors files no more than `needed` says; None, and nothing fetched, where it cannot be.
+        """As `fetch`, but of .safetensors files no more than `needed` says; None, and nothing, where it cannot be.
 
         It takes a store that gives ranges and tells versions of a file apart: all bytes are of one version. They are
         held to no digest, as stores keep digests of whole files only.

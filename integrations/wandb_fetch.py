@@ -73,7 +73,7 @@ def fetch_part(
             shutil.rmtree(home)
             return None
         sources = {source.wanted: source for source in streams.run(streams.persist, files)}
-        return fetched_part(home, [sources[file] for file in paths], streams, needed)
+        return fetched_part(home, [sources[file] for file in paths], list(paths.values()), streams, needed)
 
 
 def _places(home: Path, run_name: str, checkpoint: CheckpointRef) -> dict[Wanted, Path]:

@@ -52,7 +52,8 @@ class Worker:
         return cls(home / "work", server)
 
     def __enter__(self) -> Worker:
-        deploy = [sys.executable, "-m", "pipelines.cli", "deploy", *SOURCES, "--work-pool", _POOL]
+        command = Path(sys.executable).with_name("spectral-edge")
+        deploy = [str(command), "deploy", *SOURCES, "--work-pool", _POOL]
         subprocess.run(deploy, cwd=self.folder, check=True, stdout=subprocess.DEVNULL)
         self.server.start()
         return self

@@ -6,6 +6,7 @@ has holes, which take no room on most file systems.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
@@ -38,24 +39,22 @@ def can_be_parts(paths: Iterable[str]) -> bool:
 def fetched_part(
     home: Path, sources: Sequence[Source], paths: Sequence[Path], streams: Streams, needed: Needed
 ) -> PartFetched | None:
-    """As :func:`download_part`, to `paths` below `home`, which is removed where only whole files can be brought."""
-    n_bytes = download_part(sources, paths, streams, needed)
-    if n_bytes is None:
-        shutil.rmtree(home)
-        return None
-    return PartFetched(tuple(paths), n_bytes)
+    """Bring of each source what `needed` says to its path below `home`.
 
-
-def download_part(sources: Sequence[Source], paths: Sequence[Path], streams: Streams, needed: Needed) -> int | None:
-    """Bring of each source what `needed` says to its path; how many bytes came.
-
-    None when only whole files can be brought; what lies at `paths` then is of no use.
+    None, and no `home`, where only whole files can be brought.
 
     Raises:
         CheckpointError: The head of a file is damaged.
         FetchInterruptedError: The connection broke again and again, or a file was replaced.
         AccessDeniedError, NotFoundError, DiskFullError: As they say.
     """
+    fetched = _fetched(sources, paths, streams, needed)
+    if fetched is None:
+        shutil.rmtree(home)
+    return fetched
+
+
+def _fetched(sources: Sequence[Source], paths: Sequence[Path], streams: Streams, needed: Needed) -> PartFetched | None:
     if not all(source.in_ranges or source.wanted.path.endswith(_WHOLE) for source in sources):
         return None
     landings = [Landing(source, path, streams, source.wanted.size) for source, path in zip(sources, paths, strict=True)]
@@ -68,7 +67,8 @@ def download_part(sources: Sequence[Source], paths: Sequence[Path], streams: Str
         return None
     missing = (file.missing(wanted.get(path, ())) for file, path in zip(files, paths, strict=True))
     streams.run(Stretch.fill, chain.from_iterable(missing))
-    return sum(file.n_bytes for file in files)
+    version = hashlib.sha256(repr([landing.etag for landing in landings]).encode()).hexdigest()
+    return PartFetched(tuple(paths), sum(file.n_bytes for file in files), version)
 
 
 class _PartOfFile:

@@ -169,10 +169,12 @@ class PartFetched:
     Attributes:
         files: In the order of `CheckpointRef.files`.
         n_bytes: How many bytes came.
+        version: What tells the files apart from others that may be there later under the same names.
     """
 
     files: tuple[Path, ...]
     n_bytes: int
+    version: str
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from pipelines.part import PARTS_VERSION, Origin, Part, PartRead, read_part
 from pipelines.progress import RunProgress
 from pipelines.reading import Costs, Reading
 from pipelines.settings import AuditSettings
+from pipelines.share import require_same_versions
 from pipelines.wording import count_text
 from spectral_edge import interruption
 from spectral_edge.blocks import Shard
@@ -115,7 +116,7 @@ class Cluster:
     ) -> list[PartRead]:
         from distributed import as_completed  # noqa: PLC0415 - not everybody has Dask
 
-        done = as_completed(futures, loop=self._client.loop)
+        done, versions = as_completed(futures, loop=self._client.loop), dict[str, str]()
         while not done.is_empty():
             while not done.has_ready():
                 interruption.wait(_LOOK_SECONDS)
@@ -128,6 +129,8 @@ class Cluster:
                     run=run_name,
                     next_step="install the same version of spectral-edge on all workers.",
                 )
+            require_same_versions(part.costs.versions, versions, run_name)
+            versions |= part.costs.versions
             costs.add(part.costs)
             shown.read(part.costs.bytes_read)
         return [future.result() for future in futures]

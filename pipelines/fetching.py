@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -27,8 +27,14 @@ PARALLEL_FETCHES: Final = 4
 _HEADS_DIFFER: Final = 64 << 10
 """Bytes by which what is fetched of a file, beside the share itself, may differ between checkpoints."""
 
-Arrived = tuple[LocalCheckpoint, int]
-"""A checkpoint that is on the disk, and how many bytes came for it."""
+
+@dataclass(frozen=True)
+class Arrived:
+    """A checkpoint that is on the disk, how many bytes came for it, and which version, where only a part came."""
+
+    checkpoint: LocalCheckpoint
+    n_bytes: int
+    version: str | None = None
 
 
 @dataclass(frozen=True)
@@ -48,12 +54,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class Segment:
-    """Checkpoints on disk: `new` ones, the `old` ones just before them, and what the new ones have cost."""
+    """Checkpoints on disk: `new` ones, the `old` ones just before them, and what the new ones have cost.
+
+    `versions` tells, by the new ones' names, which version of their files it was, where only a part was fetched.
+    """
 
     old: tuple[LocalCheckpoint, ...]
     new: tuple[LocalCheckpoint, ...]
     bytes_fetched: int
     seconds_waited: float
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 def plan_segments(sizes: Sequence[int], keep: int, limit: int) -> Plan:
@@ -155,12 +165,13 @@ def _slide(
     for number, segment in enumerate(plan.segments):
         interruption.check()
         arrived = [future.result() for future in pending]
-        new = [checkpoint for checkpoint, _ in arrived]
+        new = [each.checkpoint for each in arrived]
         waited = time.monotonic() - started
         following = plan.segments[number + 1] if number + 1 < len(plan.segments) else range(0)
         if plan.ahead:
             pending = window.request(checkpoints, following)
-        yield Segment(tuple(on_disk[-keep:]), tuple(new), sum(n_bytes for _, n_bytes in arrived), waited)
+        versions = {each.checkpoint.name: each.version for each in arrived if each.version is not None}
+        yield Segment(tuple(on_disk[-keep:]), tuple(new), sum(each.n_bytes for each in arrived), waited, versions)
         started = time.monotonic()
         on_disk.extend(new)
         window.drop(range(segment.start - keep, segment.stop - keep))
@@ -186,7 +197,7 @@ class _Window:
         if self._first is None:
             self._share = None  # whole files, then
             return [ref.size for ref in checkpoints]
-        most = self._first[1] + _HEADS_DIFFER * len(checkpoints[0].files)
+        most = self._first.n_bytes + _HEADS_DIFFER * len(checkpoints[0].files)
         return [min(ref.size, most) for ref in checkpoints]
 
     def request(self, checkpoints: Sequence[CheckpointRef], indices: range) -> list[Future[Arrived]]:
@@ -216,7 +227,7 @@ class _Window:
         if self._share is None:
             checkpoint = _local(ref, self._tracker.fetch(self._run, ref, place))
             self._on_fetched(ref.size)
-            return checkpoint, ref.size
+            return Arrived(checkpoint, ref.size)
         part = self._part(self._share, ref, place)
         if part is None:
             raise TrackerUnavailableError(
@@ -237,7 +248,7 @@ class _Window:
         if part is None:
             return None
         self._on_fetched(part.n_bytes)
-        return replace(_local(ref, part.files), pieces=needed.pieces), part.n_bytes
+        return Arrived(replace(_local(ref, part.files), pieces=needed.pieces), part.n_bytes, part.version)
 
 
 def _local(ref: CheckpointRef, files: tuple[Path, ...]) -> LocalCheckpoint:

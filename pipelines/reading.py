@@ -9,7 +9,7 @@ import hashlib
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from integrations.tracker import CheckpointRef, TrackedRun, Tracker
@@ -25,12 +25,16 @@ from spectral_edge.trajectory import Trajectory
 
 @dataclass
 class Costs:
-    """What a run has cost so far. It grows while checkpoints are read, so that a failure can tell it too."""
+    """What a run has cost so far. It grows while checkpoints are read, so that a failure can tell it too.
+
+    `versions` tells by checkpoint's name which version of its files was read, where only a part of them was fetched.
+    """
 
     bytes_fetched: int = 0
     bytes_read: int = 0
     seconds_fetch: float = 0.0
     seconds_gram: float = 0.0
+    versions: dict[str, str] = field(default_factory=dict)
 
     def add(self, other: Costs) -> None:
         """Both together; seconds of several workers are added up."""
@@ -112,6 +116,7 @@ def read(
             for segment in segments:
                 costs.seconds_fetch += segment.seconds_waited
                 costs.bytes_fetched += segment.bytes_fetched
+                costs.versions |= segment.versions
                 started = time.monotonic()
                 the_pass.extend(segment.old, segment.new, count_bytes)
                 costs.seconds_gram += time.monotonic() - started

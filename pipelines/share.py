@@ -8,7 +8,7 @@ from pathlib import Path
 from integrations.tracker import CheckpointRef, TrackedRun, Tracker
 from spectral_edge.blocks import Piece, Shard
 from spectral_edge.checkpoints import TensorInfo, open_checkpoint
-from spectral_edge.errors import CheckpointError
+from spectral_edge.errors import CheckpointError, FetchInterruptedError
 from spectral_edge.kinds import Kind
 
 
@@ -67,6 +67,28 @@ def comes_in_shares(tracker: Tracker, run: TrackedRun, checkpoint: CheckpointRef
         return tracker.fetch_part(run, checkpoint, folder, nothing) is not None
     except CheckpointError:
         return False  # whoever reads it will say what is wrong with it
+
+
+def require_same_versions(found: Mapping[str, str], others: Mapping[str, str], run_name: str) -> None:
+    """See that two parts have not read different files under one name.
+
+    Args:
+        found: `Costs.versions` of a part.
+        others: Those of the parts before.
+        run_name: For the error.
+
+    Raises:
+        FetchInterruptedError: They have.
+    """
+    for name, version in found.items():
+        if others.get(name, version) != version:
+            raise FetchInterruptedError(
+                "its files were replaced by others while parts of them were fetched.",
+                run=run_name,
+                file=name,
+                left_behind="nothing",
+                next_step="start the same audit again; it asks the tracker anew what the run holds.",
+            )
 
 
 class ShareOfCheckpoint:

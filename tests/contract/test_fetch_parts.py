@@ -20,6 +20,7 @@ from integrations.mlflow_tracker import MlflowTracker
 from integrations.tracker import CheckpointFile, CheckpointRef, Selection, TrackedRun, Tracker
 from integrations.wandb_tracker import WandbTracker
 from pipelines.reading import Costs, Reading, read
+from pipelines.share import require_same_versions
 from spectral_edge.blocks import WHOLE, Shard
 from spectral_edge.errors import DiskFullError, FetchInterruptedError, NonFiniteError
 from spectral_edge.settings import Settings
@@ -71,6 +72,7 @@ class Read:
 
     trajectory: Trajectory
     n_bytes: int
+    versions: Mapping[str, str]
 
 
 def read_part(
@@ -78,7 +80,7 @@ def read_part(
 ) -> Read:
     costs = Costs()
     reading = Reading(run, refs, Settings(window=3, lags=3), "cpu", spool, max_disk, 1, shard)
-    return Read(read(tracker, reading, costs), costs.bytes_fetched)
+    return Read(read(tracker, reading, costs), costs.bytes_fetched, costs.versions)
 
 
 def assert_same(found: Trajectory, expected: Trajectory) -> None:
@@ -123,6 +125,18 @@ def test_all_parts_together_fetch_each_byte_about_once(
     ]
     assert of_second.count(f"bytes=0-{HEADS - 1}") == PARTS * CHECKPOINTS
     assert len([found for found in of_second if found != PROBE]) < 2 * PARTS * CHECKPOINTS
+
+
+def test_parts_that_saw_different_files_are_not_added_up(make_way: Callable[[str], Way], tmp_path: Path) -> None:
+    way = make_way("s3")
+    refs = log(way, [files_of(model(step)) for step in range(3)])
+    tracker, spool = MlflowTracker(way.server.address), tmp_path / "spool"
+    first, second = (read_part(tracker, RUN, refs, Shard(index, 3), spool).versions for index in range(2))
+    require_same_versions(second, first, "run")
+    way.put(f"ck-1/{SHARDS[1]}", files_of(model(99))[SHARDS[1]])
+    third = read_part(tracker, RUN, refs, Shard(2, 3), spool).versions
+    with pytest.raises(FetchInterruptedError, match="run run, file ck-1: its files were replaced"):
+        require_same_versions(third, first, "run")
 
 
 def test_the_disk_needs_room_for_the_part_alone(make_way: Callable[[str], Way], tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ SCHEMA: Final = pa.schema(
         _column("onset_high", _INT, "upper end of the onset's interval", "optimizer steps"),
         _column("q_value", pa.float64(), "as in table transitions"),
         _column("told", pa.bool_(), "whether a Prefect event was sent; false for findings older than the alerts"),
-        _column("reason", _TEXT, "why an alert was closed: superseded or retracted"),
+        _column("reason", _TEXT, "why an alert was closed: superseded, retracted or deleted"),
         _column("version", _TEXT, "version of spectral-edge that wrote the line"),
     ]
 )

@@ -22,6 +22,21 @@ from spectral_edge.tables import RunKey, RunTables
 OURS, OF_WORKERS = "token-6f1d2c-of-the-audit", "token-93ab7e-of-the-workers"
 AUDIT = ("--window", "3", "--annotate", "none", "--json")
 
+SETTINGS = """
+spool = "{spool}"
+
+[trackers.prod]
+kind = "mlflow"
+uri = "{mlflow}"
+token = {{env = "PROD_TOKEN"}}
+
+[trackers.team]
+kind = "wandb"
+base_url = "{wandb}"
+api_key = {{file = "key"}}
+entity = "team"
+"""
+
 
 @pytest.fixture
 def storage() -> Iterator[str]:
@@ -70,47 +85,41 @@ def tables(store: Path, name: str) -> RunTables:
     return found
 
 
-def test_mlflow_by_workers_with_a_token_of_their_own(
+def test_mlflow_and_wandb_by_workers_with_credentials_of_their_own(
     tmp_path: Path, server: FaultProxy, storage: str, workers: str, with_server: Callable[[Path], CommandLine]
 ) -> None:
     log(tmp_path, server.address, "proxied")
     log(tmp_path, server.address, "direct", "s3://artifacts/direct")
-    (tmp_path / "spectral-edge.toml").write_text(
-        f'spool = "{tmp_path}/spool"\n[trackers.prod]\nkind = "mlflow"\nuri = "{server.address}"\n'
-        'token = {env = "PROD_TOKEN"}\n'
-    )
-    environment = {"PROD_TOKEN": OURS, "MLFLOW_S3_ENDPOINT_URL": storage}
-    command = CommandLine(tmp_path, {**with_server(tmp_path).environment, **environment})
-    alone = command.run("audit", "prod:proxied", "prod:direct", *AUDIT, "--store", "here")
-    assert alone.code == 0, alone.err
-    for name, where, tokens in (("proxied", workers, {OURS, OF_WORKERS}), ("direct", "local:2", {OURS})):
-        server.credentials.clear()
-        done = command.run("audit", f"prod:{name}", *AUDIT, "--store", "there", "--dask", where, "--shards", "2")
-        assert done.code == 0, done.err
-        assert server.credentials == {f"Bearer {token}" for token in tokens}
-        assert_same_audit(tables(tmp_path / "there", name), tables(tmp_path / "here", name))
-    assert not (tmp_path / "spool").exists()
-
-
-def test_wandb_by_workers_that_read_the_key_by_themselves(
-    tmp_path: Path, with_server: Callable[[Path], CommandLine]
-) -> None:
     with Double() as double:
-        double.put_run("team", "toy", "one", display_name="one", state="finished", config={}, summary={}, history=[])
+        double.put_run("team", "toy", "one", display_name="toy", state="finished")
         for index, weights in enumerate(random_walk(6)):
             files = {"model.safetensors": save(weights)}
             double.put_artifact("team", "toy", "one", "model-one", files, metadata={"step": 100 * index})
-        environment = {**with_server(tmp_path).environment, **wandb_environment(tmp_path / "home", double)}
-        del environment["WANDB_API_KEY"], environment["WANDB_BASE_URL"]
         (tmp_path / "key").write_text(double.key)
         (tmp_path / "key").chmod(0o600)
         (tmp_path / "spectral-edge.toml").write_text(
-            f'[trackers.team]\nkind = "wandb"\nbase_url = "{double.url}"\napi_key = {{file = "key"}}\nentity = "team"\n'
+            SETTINGS.format(spool=tmp_path / "spool", mlflow=server.address, wandb=double.url)
         )
+        environment = {
+            **with_server(tmp_path).environment,
+            **wandb_environment(tmp_path / "home", double),
+            "WANDB_API_KEY": "of-another-server",
+            "MLFLOW_S3_ENDPOINT_URL": storage,
+            "PROD_TOKEN": OURS,
+        }
         command = CommandLine(tmp_path, environment)
-        for store, flags in {"there": ("--dask", "local:2", "--shards", "2"), "here": ()}.items():
-            done = command.run("audit", "team:toy", *AUDIT, "--store", store, *flags)
+        alone = command.run("audit", "prod:proxied", "prod:direct", "team:toy", *AUDIT, "--store", "here")
+        assert alone.code == 0, alone.err
+        for sources, where, tokens in (
+            (("prod:proxied",), workers, {OURS, OF_WORKERS}),
+            (("prod:direct", "team:toy"), "local:2", {OURS}),
+        ):
+            server.credentials.clear()
+            done = command.run("audit", *sources, *AUDIT, "--store", "there", "--dask", where, "--shards", "2")
             assert done.code == 0, done.err
-            assert double.key not in done.out + done.err
+            assert server.credentials == {f"Bearer {token}" for token in tokens}
+            assert not any(secret in done.out + done.err for secret in (OURS, OF_WORKERS, double.key))
         assert not double.problems
-    assert_same_audit(tables(tmp_path / "there", "one"), tables(tmp_path / "here", "one"))
+    for name in ("proxied", "direct", "toy"):
+        assert_same_audit(tables(tmp_path / "there", name), tables(tmp_path / "here", name))
+    assert not (tmp_path / "spool").exists()

@@ -61,9 +61,9 @@ def server(storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 @pytest.fixture
 def workers(server: FaultProxy) -> Iterator[str]:
-    """Two workers with a token of their own for the server."""
+    """A worker with a token of its own for the server."""
     own: dict[str, Any] = {"env": {"PROD_TOKEN": OF_WORKERS}, "dashboard_address": "127.0.0.1:0", "memory_limit": 0}
-    with LocalCluster(n_workers=2, threads_per_worker=1, **own) as started:
+    with LocalCluster(n_workers=1, threads_per_worker=1, **own) as started:
         assert not server.credentials
         yield started.scheduler_address
 

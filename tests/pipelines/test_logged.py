@@ -174,13 +174,13 @@ def _renamed(table: pa.Table, name: str) -> pa.Table:
     return table.set_column(table.column_names.index("run_name"), "run_name", column)
 
 
-def test_alerts_of_a_run_that_was_deleted_are_closed_until_it_is_there_again(folder: Path, tmp_path: Path) -> None:
+def test_alerts_of_a_run_that_was_deleted_are_closed_until_it_is_there_again(folder: Path) -> None:
     audit(folder)
     store, found, run = Store.open("spectral-edge-store"), _with_finding(tables(folder), 50), tracked(folder)
     sent: list[AlertEvent] = []
     alerts = alerts_of(store, sent.extend)
     store.write_run(found)
-    other = replace(run, key=replace(run.key, run_id="other"), url=str(tmp_path / "other"))
+    other = replace(run, key=replace(run.key, run_id="another"), url=f"{run.url.rpartition(os.sep)[0]}/other")
     elsewhere = replace(other, url="/elsewhere/other")
     assert not_listed(store, [run, other]) == not_listed(store, [elsewhere]) == not_listed(store, []) == []
     assert not_listed(store, [other]) == [found.key]
@@ -205,7 +205,7 @@ def test_alerts_of_a_run_that_was_deleted_are_closed_until_it_is_there_again(fol
     [
         ("mlflow:toy", {}, True),
         ("mlflow:toy/" + "0" * 32, {}, False),
-        ("dir:runs", {"state": "running"}, False),
+        ("mlflow:toy", {"state": "running"}, False),
         ("dir:runs", {"since": "2h"}, False),
     ],
 )

@@ -189,10 +189,11 @@ class AuditLog:
                 storage_options=options,
             )
             return
+        table = self._open()
         # With the table not there yet, this makes it in the same commit: it is never seen without its first rows.
         write_deltalake(
-            self._open() or self._uri,
-            rows,
+            table or self._uri,
+            rows if table is None else delta.undescribed(rows),
             mode="append",
             partition_by=list(delta.PARTITION),
             description=_DESCRIPTION,

@@ -151,8 +151,10 @@ def large_run(costs: Costs, workers: int) -> None:
         ("what storage must give for that", f"{n_bytes / (seconds / workers) / 1e9:.1f} GB/s"),
         ("what comes back, all parts", f"{parts * answer / 1e6:.0f} MB"),
         ("shared file system: read in all", f"{n_bytes / 1e12:.1f} TB"),
-        (f"downloads: fetched in all by {parts} parts", f"{parts * n_bytes / 1e12:,.0f} TB"),
-        ("downloads: least `max_disk` of a worker", f"{kept / 1e12:.1f} TB"),
+        ("downloads in ranges: fetched in all", f"{n_bytes / 1e12:,.1f} TB"),
+        ("downloads in ranges: least `max_disk` of a worker", f"{kept / parts / 1e12:.2f} TB"),
+        (f"downloads of whole files: fetched in all by {parts} parts", f"{parts * n_bytes / 1e12:,.0f} TB"),
+        ("downloads of whole files: least `max_disk` of a worker", f"{kept / 1e12:.1f} TB"),
     ]
     print(f"\nOne run of 70 billion parameters in bfloat16, {LARGE_CHECKPOINTS} checkpoints, {SETTINGS.lags} lags:\n")
     print("| what | |\n|---|---|")

@@ -6,10 +6,13 @@ what was announced, whatever the store sends.
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -17,6 +20,7 @@ from typing import Final, Protocol
 from integrations.download_digest import Digest
 from integrations.download_streams import Streams
 from integrations.file_errors import file_errors
+from integrations.tracker import CheckpointRef
 from spectral_edge.errors import FetchInterruptedError, TrackerUnavailableError
 
 RANGE: Final = 64 << 20
@@ -70,6 +74,14 @@ class Answer:
     blocks: Iterator[bytes]
 
 
+class Connection(Protocol):
+    """A tracker's connection."""
+
+    def errors(self, *, run: str | None = None, file: str | None = None) -> AbstractContextManager[None]:
+        """Turn what is raised inside the block into our errors."""
+        ...
+
+
 class Source(Protocol):
     """One file in one store."""
 
@@ -105,12 +117,12 @@ def download(sources: Sequence[Source], paths: Sequence[Path], streams: Streams)
         FetchInterruptedError: The connection broke again and again, or the bytes are not what the store says they are.
         AccessDeniedError, NotFoundError, DiskFullError: As they say.
     """
-    files = [_File(source, _part(path), streams) for source, path in zip(sources, paths, strict=True)]
+    files = [Landing(source, _part(path), streams) for source, path in zip(sources, paths, strict=True)]
     missing = files
     for copy in range(_COPIES):
-        spans = [_Span(file, start, stop) for file in missing for start, stop in file.ranges()]
-        streams.run(_Span.fill, spans)
-        intact = streams.run(_File.is_intact, missing)
+        spans = [Stretch(file, start, stop) for file in missing for start, stop in file.ranges()]
+        streams.run(Stretch.fill, spans)
+        intact = streams.run(Landing.is_intact, missing)
         missing = [file for file, good in zip(missing, intact, strict=True) if not good]
         if missing and copy == _COPIES - 1:
             raise missing[0].damaged()
@@ -126,19 +138,36 @@ def place(home: Path, number: int, file: Wanted) -> Path:
     return folder / (name if name.strip(".") else f"_{name}")
 
 
+@contextmanager
+def new_folder(connection: Connection, run: str, checkpoint: CheckpointRef, folder: Path) -> Iterator[Path]:
+    """A new folder below `folder` for the files of `checkpoint`; removed when the block fails.
+
+    What is raised inside comes as one of our errors, naming run and checkpoint.
+    """
+    with connection.errors(run=run, file=checkpoint.name):
+        folder.mkdir(parents=True, exist_ok=True)
+        home = Path(tempfile.mkdtemp(prefix=f"step-{checkpoint.step}-", dir=folder))
+        try:
+            yield home
+        except BaseException:  # also when the audit is being stopped
+            shutil.rmtree(home, ignore_errors=True)
+            raise
+
+
 def _part(path: Path) -> Path:
     return path.with_name(f"{path.name}.part")
 
 
-class _File:
+class Landing:
     """A file being written at `path`, by several streams at once."""
 
-    def __init__(self, source: Source, path: Path, streams: Streams) -> None:
+    def __init__(self, source: Source, path: Path, streams: Streams, size: int = 0) -> None:
         self.source, self.path, self.streams = source, path, streams
         self._etag: str | None = None
         self._lock = threading.Lock()
         with file_errors(run=source.wanted.run, file=source.wanted.path):
             path.touch(mode=0o600, exist_ok=False)
+            os.truncate(path, size)
 
     @property
     def etag(self) -> str | None:
@@ -171,10 +200,10 @@ class _File:
         return self.source.wanted.lost(f"{_COPIES} copies in turn had another {algorithm} than the store tells.")
 
 
-class _Span:
+class Stretch:
     """Bytes [start, stop) of a file, and how far they have come."""
 
-    def __init__(self, file: _File, start: int, stop: int) -> None:
+    def __init__(self, file: Landing, start: int, stop: int) -> None:
         self._file, self._start, self._stop = file, start, stop
         self._position = start
 

@@ -31,6 +31,8 @@ from integrations.tracker import (
     CheckpointRef,
     Criteria,
     Listed,
+    Needed,
+    PartFetched,
     RetractReceipt,
     Selection,
     TrackedRun,
@@ -107,6 +109,16 @@ class FolderTracker:
                     file=str(path),
                 )
         return paths
+
+    def fetch_part(
+        self,
+        run: TrackedRun,  # noqa: ARG002 - the Protocol's; nothing is copied
+        checkpoint: CheckpointRef,  # noqa: ARG002
+        folder: Path,  # noqa: ARG002
+        needed: Needed,  # noqa: ARG002
+    ) -> PartFetched | None:
+        """None: nothing has to be fetched."""
+        return None
 
     def metric_names(self, run: TrackedRun) -> tuple[str, ...]:
         """Columns of numbers in the run's metrics file, or what was recorded, sorted; empty when it has none."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,12 +17,13 @@ from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
 from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
 
 from integrations.contents import content_of
-from integrations.download import Source, Wanted, download, place
+from integrations.download import Source, Wanted, download, new_folder, place
 from integrations.download_digest import Digest
+from integrations.download_parts import can_be_parts, fetched_part
 from integrations.download_server import ServerFile, SignedFile, server_file
 from integrations.download_streams import Streams
 from integrations.mlflow_connection import ArtifactRoot, MlflowConnection
-from integrations.tracker import CheckpointRef
+from integrations.tracker import CheckpointRef, Needed, PartFetched
 from spectral_edge.errors import FetchInterruptedError, NotFoundError, TransientError
 
 if TYPE_CHECKING:
@@ -39,17 +38,25 @@ def fetch_checkpoint(
     wanted = [Wanted(run_name, file.path, file.size) for file in checkpoint.files]
     if root.folder is not None:
         return tuple(_verified(root.folder / file.path, file) for file in wanted)
-    with connection.errors(run=run_name, file=checkpoint.name):
-        folder.mkdir(parents=True, exist_ok=True)
-        home = Path(tempfile.mkdtemp(prefix=f"step-{checkpoint.step}-", dir=folder))
-    try:
-        with connection.errors(run=run_name, file=checkpoint.name), _streams() as streams:
-            paths = [place(home, number, file) for number, file in enumerate(wanted)]
-            _bring(connection, root, wanted, paths, streams)
-            return tuple(paths)
-    except BaseException:  # also when the audit is being stopped
-        shutil.rmtree(home, ignore_errors=True)
-        raise
+    with new_folder(connection, run_name, checkpoint, folder) as home, _streams() as streams:
+        paths = [place(home, number, file) for number, file in enumerate(wanted)]
+        _bring(connection, root, wanted, paths, streams)
+        return tuple(paths)
+
+
+def fetch_part(
+    connection: MlflowConnection, run_name: str, checkpoint: CheckpointRef, folder: Path, needed: Needed
+) -> PartFetched | None:
+    """What is needed of the checkpoint's files, below `folder`; see `Tracker.fetch_part`."""
+    root = connection.artifacts(checkpoint.location)
+    find = None if root.folder is not None else _finder(connection, root)
+    wanted = [Wanted(run_name, file.path, file.size) for file in checkpoint.files]
+    if find is None or not can_be_parts(file.path for file in wanted):
+        return None
+    with new_folder(connection, run_name, checkpoint, folder) as home, _streams() as streams:
+        sources = streams.run(lambda file: streams.persist(lambda: find(file)), wanted)
+        paths = [place(home, number, file) for number, file in enumerate(wanted)]
+        return fetched_part(home, sources, paths, streams, needed)
 
 
 def contents_kept(

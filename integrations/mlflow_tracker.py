@@ -22,7 +22,7 @@ from integrations.mlflow_child import ADVICE, child_of, take_back_children, writ
 from integrations.mlflow_connection import MlflowConnection
 from integrations.mlflow_examine import examine
 from integrations.mlflow_experiments import all_experiments
-from integrations.mlflow_fetch import contents_kept, fetch_checkpoint
+from integrations.mlflow_fetch import contents_kept, fetch_checkpoint, fetch_part
 from integrations.mlflow_retract import retract_run
 from integrations.mlflow_runs import selected_runs
 from integrations.tracker import (
@@ -32,6 +32,8 @@ from integrations.tracker import (
     CheckpointListing,
     CheckpointRef,
     Into,
+    Needed,
+    PartFetched,
     RetractReceipt,
     Selection,
     TrackedRun,
@@ -95,6 +97,12 @@ class MlflowTracker:
     def fetch(self, run: TrackedRun, checkpoint: CheckpointRef, folder: Path) -> tuple[Path, ...]:
         """The checkpoint's files where they lie on this disk, or else copied below `folder`."""
         return fetch_checkpoint(self._connection, run.key.run_name, checkpoint, folder)
+
+    def fetch_part(
+        self, run: TrackedRun, checkpoint: CheckpointRef, folder: Path, needed: Needed
+    ) -> PartFetched | None:
+        """What is needed of the checkpoint's files, where their store gives ranges; see `Tracker.fetch_part`."""
+        return fetch_part(self._connection, run.key.run_name, checkpoint, folder, needed)
 
     def metric_names(self, run: TrackedRun) -> tuple[str, ...]:
         """Names of the run's own metrics, sorted."""

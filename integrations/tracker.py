@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -61,7 +61,9 @@ __all__ = [
     "Listed",
     "MetricPoint",
     "MetricSeries",
+    "Needed",
     "OtherSeries",
+    "PartFetched",
     "RetractReceipt",
     "RunState",
     "Selection",
@@ -156,6 +158,25 @@ class CheckpointRef:
     def size(self) -> int:
         """Bytes of all files."""
         return sum(file.size for file in self.files)
+
+
+Needed = Callable[[Sequence[Path]], Mapping[Path, Sequence[range]] | None]
+"""Given a checkpoint's files of which only the heads are there: the bytes needed of each; None when all are."""
+
+
+@dataclass(frozen=True)
+class PartFetched:
+    """A checkpoint of which some bytes came, at their place in files of the right size. The rest reads as zeros.
+
+    Attributes:
+        files: In the order of `CheckpointRef.files`.
+        n_bytes: How many bytes came.
+        version: What tells the files apart from others that may be there later under the same names.
+    """
+
+    files: tuple[Path, ...]
+    n_bytes: int
+    version: str
 
 
 @dataclass(frozen=True)
@@ -259,6 +280,20 @@ class Tracker(Protocol):
         Raises:
             FetchInterruptedError: The download ended early. Nothing half-written is left in `folder`.
             DiskFullError: No room. Nothing half-written is left in `folder`.
+        """
+        ...
+
+    def fetch_part(
+        self, run: TrackedRun, checkpoint: CheckpointRef, folder: Path, needed: Needed
+    ) -> PartFetched | None:
+        """As `fetch`, but of .safetensors files no more than `needed` says; None, and nothing, where it cannot be.
+
+        It takes a store that gives ranges and tells versions of a file apart: all bytes are of one version. They are
+        held to no digest, as stores keep digests of whole files only.
+
+        Raises:
+            CheckpointError: The head of a file is damaged.
+            FetchInterruptedError, DiskFullError: As `fetch`.
         """
         ...
 

@@ -41,9 +41,9 @@ class WandbFile:
     digest: Digest | None = None
     in_ranges: bool = False
 
-    def ready(self) -> Self:
-        """This file, once it is known whether its store gives ranges; asked only where there would be several."""
-        if self.wanted.size > download.RANGE:
+    def ready(self, *, ranged: bool = False) -> Self:
+        """This file, once it is known whether its store gives ranges; asked where these matter."""
+        if self.wanted.size > download.RANGE or (ranged and self.wanted.size):
             with self.answer({"Range": "bytes=0-0"}) as response:
                 self.in_ranges = response.status_code == HTTPStatus.PARTIAL_CONTENT
         return self

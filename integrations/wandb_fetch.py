@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,10 +10,11 @@ from typing import Final
 
 from wandb.apis.public import File
 
-from integrations.download import Source, Wanted, download, place
+from integrations.download import Source, Wanted, download, new_folder, place
 from integrations.download_digest import Digest
+from integrations.download_parts import can_be_parts, fetched_part
 from integrations.download_streams import Streams
-from integrations.tracker import CheckpointFile, CheckpointRef
+from integrations.tracker import CheckpointFile, CheckpointRef, Needed, PartFetched
 from integrations.wandb_connection import WandbConnection
 from integrations.wandb_download import WandbFile
 from integrations.wandb_manifest import Entry, Manifest, Manifests, decoded
@@ -43,24 +43,60 @@ def fetch_checkpoint(
     Raises:
         UsageError: It refers to a place that nothing here reads.
     """
+    with new_folder(connection, run_name, checkpoint, folder) as home, patient_streams() as streams:
+        paths = _places(home, run_name, checkpoint)
+        files = _files(connection, manifests, checkpoint, paths, streams, ranged=False)
+        sources = streams.run(streams.persist, files)
+        download(sources, [paths[source.wanted] for source in sources], streams)
+        return tuple(paths.values())
+
+
+def fetch_part(
+    connection: WandbConnection,
+    manifests: Manifests,
+    run_name: str,
+    checkpoint: CheckpointRef,
+    folder: Path,
+    needed: Needed,
+) -> PartFetched | None:
+    """What is needed of the checkpoint's files, below `folder`; see `Tracker.fetch_part`.
+
+    Raises:
+        UsageError: As :func:`fetch_checkpoint`.
+    """
+    if not can_be_parts(file.path for file in checkpoint.files):
+        return None
+    with new_folder(connection, run_name, checkpoint, folder) as home, patient_streams() as streams:
+        paths = _places(home, run_name, checkpoint)
+        files = _files(connection, manifests, checkpoint, paths, streams, ranged=True)
+        if len(files) < len(paths):  # some lie on this machine
+            shutil.rmtree(home)
+            return None
+        sources = {source.wanted: source for source in streams.run(streams.persist, files)}
+        return fetched_part(home, [sources[file] for file in paths], list(paths.values()), streams, needed)
+
+
+def _places(home: Path, run_name: str, checkpoint: CheckpointRef) -> dict[Wanted, Path]:
     wanted = [Wanted(run_name, file.path, file.size) for file in checkpoint.files]
-    with connection.errors(run=run_name, file=checkpoint.name):
-        folder.mkdir(parents=True, exist_ok=True)
-        home = Path(tempfile.mkdtemp(prefix=f"step-{checkpoint.step}-", dir=folder))
-    try:
-        with connection.errors(run=run_name, file=checkpoint.name), patient_streams() as streams:
-            paths = dict(zip(wanted, (place(home, number, file) for number, file in enumerate(wanted)), strict=True))
-            if checkpoint.location.startswith(SAVED):
-                files = _saved(connection, checkpoint.location.removeprefix(SAVED), checkpoint.files, wanted)
-            else:
-                manifest = manifests.at(connection, checkpoint.location, run_name, streams)
-                files = _logged(connection, manifest, paths)
-            sources = streams.run(streams.persist, files)
-            download(sources, [paths[source.wanted] for source in sources], streams)
-            return tuple(paths.values())
-    except BaseException:  # also when the audit is being stopped
-        shutil.rmtree(home, ignore_errors=True)
-        raise
+    return {file: place(home, number, file) for number, file in enumerate(wanted)}
+
+
+def _files(
+    connection: WandbConnection,
+    manifests: Manifests,
+    checkpoint: CheckpointRef,
+    paths: Mapping[Wanted, Path],
+    streams: Streams,
+    *,
+    ranged: bool,
+) -> list[Callable[[], Source]]:
+    """What opens each of the files that have to come; `ranged` asks of all whether their store gives ranges."""
+    if checkpoint.location.startswith(SAVED):
+        location = checkpoint.location.removeprefix(SAVED)
+        return _saved(connection, location, checkpoint.files, list(paths), ranged=ranged)
+    run_name = next(iter(paths)).run
+    manifest = manifests.at(connection, checkpoint.location, run_name, streams)
+    return _logged(connection, manifest, paths, ranged=ranged)
 
 
 def digest_of_saved(file: File) -> Digest | None:
@@ -70,7 +106,7 @@ def digest_of_saved(file: File) -> Digest | None:
 
 
 def _logged(
-    connection: WandbConnection, manifest: Manifest, paths: Mapping[Wanted, Path]
+    connection: WandbConnection, manifest: Manifest, paths: Mapping[Wanted, Path], *, ranged: bool
 ) -> list[Callable[[], Source]]:
     """What opens each of the files that have to come; those on this machine are linked to at once."""
     entries = {file: _entry(manifest, file) for file in paths}
@@ -78,7 +114,10 @@ def _logged(
     ask = partial(_ask_artifact, manifest)
     told = _told(connection, own, ask)
     found: list[Callable[[], Source]] = [
-        WandbFile(connection, file, told[file.path], _renewer(ask, file.path), entries[file].of_bytes).ready
+        partial(
+            WandbFile(connection, file, told[file.path], _renewer(ask, file.path), entries[file].of_bytes).ready,
+            ranged=ranged,
+        )
         for file in own
     ]
     for file, entry in entries.items():
@@ -102,7 +141,12 @@ def _ask_artifact(manifest: Manifest, names: Sequence[str]) -> dict[str, str]:
 
 
 def _saved(
-    connection: WandbConnection, location: str, listed: Sequence[CheckpointFile], wanted: Sequence[Wanted]
+    connection: WandbConnection,
+    location: str,
+    listed: Sequence[CheckpointFile],
+    wanted: Sequence[Wanted],
+    *,
+    ranged: bool,
 ) -> list[Callable[[], Source]]:
     """What opens each of the files that the run saved, provided that it is still the one that was listed."""
     project, _, run_id = location.rpartition("/")
@@ -120,7 +164,8 @@ def _saved(
         digest = digest_of_saved(files[file.path])
         if was.digest is not None and digest is not None and was.digest != digest.text:
             raise file.replaced()
-        found.append(WandbFile(connection, file, told[file.path], _renewer(ask, file.path), digest).ready)
+        source = WandbFile(connection, file, told[file.path], _renewer(ask, file.path), digest)
+        found.append(partial(source.ready, ranged=ranged))
     return found
 
 

@@ -29,6 +29,8 @@ from integrations.tracker import (
     Capabilities,
     CheckpointListing,
     CheckpointRef,
+    Needed,
+    PartFetched,
     RetractReceipt,
     Selection,
     TrackedRun,
@@ -137,6 +139,16 @@ class WandbOfflineTracker:
             return tuple(places)
         with file_errors(run=name, file=str(folder)):
             return _linked(folder / f"artifact-{checkpoint.location}", paths, places)
+
+    def fetch_part(
+        self,
+        run: TrackedRun,  # noqa: ARG002 - the Protocol's; nothing is copied
+        checkpoint: CheckpointRef,  # noqa: ARG002
+        folder: Path,  # noqa: ARG002
+        needed: Needed,  # noqa: ARG002
+    ) -> PartFetched | None:
+        """None: nothing has to be fetched."""
+        return None
 
     def metric_names(self, run: TrackedRun) -> tuple[str, ...]:
         """Names of the run's own metrics, sorted."""

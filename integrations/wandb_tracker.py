@@ -18,6 +18,8 @@ from integrations.tracker import (
     CheckpointListing,
     CheckpointRef,
     Into,
+    Needed,
+    PartFetched,
     RetractReceipt,
     Selection,
     TrackedRun,
@@ -26,7 +28,7 @@ from integrations.tracker import (
 from integrations.wandb_annotations import state_of_run, write_annotation
 from integrations.wandb_connection import WandbConnection
 from integrations.wandb_examine import examine
-from integrations.wandb_fetch import fetch_checkpoint
+from integrations.wandb_fetch import fetch_checkpoint, fetch_part
 from integrations.wandb_history import metric_names, metric_series
 from integrations.wandb_listing import list_checkpoints
 from integrations.wandb_manifest import Manifests
@@ -86,6 +88,12 @@ class WandbTracker:
     def fetch(self, run: TrackedRun, checkpoint: CheckpointRef, folder: Path) -> tuple[Path, ...]:
         """The checkpoint's files below `folder`; what refers to a file of this machine becomes a link to it."""
         return fetch_checkpoint(self._connection, self._manifests, run.key.run_name, checkpoint, folder)
+
+    def fetch_part(
+        self, run: TrackedRun, checkpoint: CheckpointRef, folder: Path, needed: Needed
+    ) -> PartFetched | None:
+        """What is needed of the checkpoint's files, where their store gives ranges; see `Tracker.fetch_part`."""
+        return fetch_part(self._connection, self._manifests, run.key.run_name, checkpoint, folder, needed)
 
     def metric_names(self, run: TrackedRun) -> tuple[str, ...]:
         """Names of the run's own metrics, sorted."""

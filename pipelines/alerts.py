@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit, urlunsplit
@@ -21,7 +21,7 @@ from uuid import UUID, uuid5
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.findings import COLUMNS, Finding, Ledger, OpenAlert, changes
+from pipelines.findings import COLUMNS, DELETED, Finding, Ledger, OpenAlert, changes, nameless
 from pipelines.wording import plain_text
 from spectral_edge.audit_log import AuditLog, Entry
 from spectral_edge.errors import TransientError
@@ -46,7 +46,7 @@ _TOLD: Final = (
     "regime_before",
     "regime_after",
 )
-Reason = Literal["superseded", "retracted"]
+Reason = Literal["superseded", "retracted", "deleted"]
 
 
 @dataclass(frozen=True)
@@ -88,22 +88,41 @@ class Alerts:
         found = [(Finding.of_row(row), row) for row in rows]
         self.log.append([_opened(finding, row, finding.id(store_id), 1, told=False) for finding, row in found])
 
-    def catch_up(self, tracker: str, project_keys: Collection[str]) -> str | None:
+    def catch_up(self, tracker: str, project_keys: Collection[str], listed: Collection[RunKey] = ()) -> str | None:
         """Tell of all that was found or taken back in these projects, and not told of: after a kill or a retraction.
+
+        Runs that were deleted in their tracker keep their findings, of which is told again once they are `listed`.
 
         Returns:
             What went wrong, if anything did; then the next audit does it.
         """
         told, found = defaultdict[RunKey, list[OpenAlert]](list), defaultdict[RunKey, list[Finding]](list)
-        for alert in Ledger.of(self.log.alerts(tracker, project_keys)).open:
-            told[_nameless(alert.finding.key)].append(alert)
+        ledger = Ledger.of(self.log.alerts(tracker, project_keys))
+        for alert in ledger.open:
+            told[nameless(alert.finding.key)].append(alert)
         here = pc.field("project_key").isin(pa.array(project_keys, pa.string()))
         for row in _rows(self.store, here & (pc.field("tracker") == pa.scalar(tracker))):
             finding = Finding.of_row(row)
-            found[_nameless(finding.key)].append(finding)
+            found[nameless(finding.key)].append(finding)
+        stay_closed = ledger.deleted - {nameless(key) for key in listed}
         for key in dict.fromkeys([*told, *found]):
-            if any(changes(found[key], told[key])):
+            if key not in stay_closed and any(changes(found[key], told[key])):
                 warning = self.settle(key, self.store.read_run(key))
+                if warning:
+                    return warning
+        return None
+
+    def close_deleted(self, keys: Iterable[RunKey]) -> str | None:
+        """Tell that these runs are in their tracker no more, where an alert of them is open; the store keeps them.
+
+        Returns:
+            What went wrong, if anything did; then the next such call does it.
+        """
+        for key in keys:
+            ledger = Ledger.of(self.log.alerts(key.tracker, [key.project_key], key.run_id))
+            if ledger.open:
+                tables = self.store.read_run(key)
+                warning = self._tell(*self._closing(ledger.open, DELETED, {} if tables is None else tables.summary))
                 if warning:
                     return warning
         return None
@@ -122,16 +141,23 @@ class Alerts:
             return None
         store_id, run = self.log.store_id(), {} if tables is None else tables.summary
         reason: Reason = "retracted" if tables is None else "superseded"
-        events: list[AlertEvent] = []
-        entries: list[Entry] = []
-        for alert in gone:
-            events.append(_event(CLOSED, alert, store_id, run, {"reason": reason}))
-            entries.append(_closed(alert, reason, run.get("audit_id")))
+        events, entries = self._closing(gone, reason, run)
         for finding in new:
             row, finding_id = findings[finding], finding.id(store_id)
             alert = OpenAlert(finding_id, ledger.openings.get(finding_id, 0) + 1, finding)
             events.append(_event(OPENED, alert, store_id, run, {name: row[name] for name in _TOLD}))
             entries.append(_opened(finding, row, finding_id, alert.opening, told=True))
+        return self._tell(events, entries)
+
+    def _closing(
+        self, gone: Iterable[OpenAlert], reason: Reason, run: Mapping[str, Any]
+    ) -> tuple[list[AlertEvent], list[Entry]]:
+        """What is to be sent, and logged, for alerts whose finding is gone."""
+        store_id, alerts = self.log.store_id(), list(gone)
+        events = [_event(CLOSED, alert, store_id, run, {"reason": reason}) for alert in alerts]
+        return events, [_closed(alert, reason, run.get("audit_id")) for alert in alerts]
+
+    def _tell(self, events: Sequence[AlertEvent], entries: Sequence[Entry]) -> str | None:
         try:
             self.send(events)
         except TransientError as error:
@@ -150,11 +176,6 @@ def alerts_of(store: Store, send: Send) -> Alerts:
 def _rows(store: Store, only: pc.Expression | None = None) -> list[dict[str, Any]]:
     columns = ["tracker", "project", "run_id", "run_name", "audit_id", "q_value", *COLUMNS]
     return list(store.datasets()["transitions"].to_table(columns=columns, filter=only).to_pylist())
-
-
-def _nameless(key: RunKey) -> RunKey:
-    """What identifies a run, whose name may change."""
-    return replace(key, run_name="")
 
 
 def _opened(finding: Finding, row: Mapping[str, Any], finding_id: UUID, opening: int, *, told: bool) -> Entry:

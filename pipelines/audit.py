@@ -39,7 +39,7 @@ from pipelines.one_run import Job, audit_one
 from pipelines.recording import record_audit
 from pipelines.results import AuditSummary, RunResult
 from pipelines.settings import AuditSettings
-from pipelines.sources import located
+from pipelines.sources import lists_all, located, not_listed
 from pipelines.spool import sweep
 from pipelines.summary_markdown import pages_of, summary_markdown
 from pipelines.wording import plain_text
@@ -118,7 +118,7 @@ def _audited(
     sweep_scratch()
     job, runs = prepare(source, settings)
     urls |= {run.key.run_id: run.url for run in runs}
-    job = _with_alerts(job, runs)
+    job = _with_alerts(job, runs, settings)
     results |= {run.key: result for run in runs if (result := settled(job.scope, run))}
     for result in results.values():
         if result.known:
@@ -140,11 +140,13 @@ def _audited(
     )
 
 
-def _with_alerts(job: Job, runs: Sequence[TrackedRun]) -> Job:
+def _with_alerts(job: Job, runs: Sequence[TrackedRun], settings: AuditSettings) -> Job:
     """`job`, with people told of what earlier audits found, or retractions took back, and could not tell."""
-    alerts = alerts_of(job.store, send)
-    warning = alerts.catch_up(job.scope.tracker.kind, {run.key.project_key for run in runs})
-    if warning:
+    alerts, keys = alerts_of(job.store, send), [run.key for run in runs]
+    warnings = [alerts.catch_up(job.scope.tracker.kind, {key.project_key for key in keys}, keys)]
+    if settings.recheck and lists_all(job.source, settings):
+        warnings.append(alerts.close_deleted(not_listed(job.store, runs)))
+    for warning in filter(None, warnings):
         progress.current().warn(warning)
     return replace(job, alerts=alerts)
 

@@ -12,17 +12,18 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
-from pipelines.part import Origin, Part, PartRead, read_part
+from pipelines.part import PARTS_VERSION, Origin, Part, PartRead, read_part
 from pipelines.progress import RunProgress
 from pipelines.reading import Costs, Reading
 from pipelines.settings import AuditSettings
+from pipelines.share import require_same_versions
 from pipelines.wording import count_text
 from spectral_edge import interruption
 from spectral_edge.blocks import Shard
@@ -67,14 +68,16 @@ class Cluster:
         """Parts that are read at once, as far as workers have come by now."""
         return sum(self._threads_of_workers())
 
-    def read(self, reading: Reading, costs: Costs, shown: RunProgress, *, is_local: bool) -> Trajectory:
+    def read(
+        self, reading: Reading, costs: Costs, shown: RunProgress, can_be_divided: Callable[[], bool]
+    ) -> Trajectory:
         """Have workers read what `reading` says.
 
         Args:
             reading: All of a run, or of its last checkpoints.
             costs: Grows with each part that has come.
             shown: Likewise.
-            is_local: Whether workers find the checkpoints on a file system.
+            can_be_divided: Whether a part reads, or fetches, no more than its share; asked of large runs.
 
         Raises:
             SpectralEdgeError: What a worker raised, or the cluster itself failed.
@@ -83,7 +86,7 @@ class Cluster:
         if self._client.status == "closed":
             raise self._lost(run_name, "its scheduler did not come back")
         with self._errors(run_name):
-            parts = self._parts(reading, self._settings.shards or parts_of(reading, is_local=is_local))
+            parts = self._parts(reading, self._settings.shards or parts_of(reading, can_be_divided))
             futures = [self._client.submit(read_part, part, pure=False) for part in parts]
             try:
                 done = self._results(futures, run_name, costs, shown)
@@ -113,18 +116,21 @@ class Cluster:
     ) -> list[PartRead]:
         from distributed import as_completed  # noqa: PLC0415 - not everybody has Dask
 
-        done = as_completed(futures, loop=self._client.loop)
+        done, versions = as_completed(futures, loop=self._client.loop), dict[str, str]()
         while not done.is_empty():
             while not done.has_ready():
                 interruption.wait(_LOOK_SECONDS)
                 interruption.check()
             part: PartRead = next(done).result()
-            if part.pass_version != PASS_VERSION:
+            theirs, ours = (part.pass_version, part.parts_version), (PASS_VERSION, PARTS_VERSION)
+            if theirs != ours:
                 raise TerminalError(
-                    f"a worker of the cluster sums by version {part.pass_version} of the pass, this is {PASS_VERSION}.",
+                    f"a worker of the cluster sums by version {_dotted(theirs)} of the pass, this is {_dotted(ours)}.",
                     run=run_name,
                     next_step="install the same version of spectral-edge on all workers.",
                 )
+            require_same_versions(part.costs.versions, versions, run_name)
+            versions |= part.costs.versions
             costs.add(part.costs)
             shown.read(part.costs.bytes_read)
         return [future.result() for future in futures]
@@ -171,6 +177,10 @@ def current() -> Cluster | None:
     return _CURRENT.get()
 
 
+def _dotted(version: tuple[int, int]) -> str:
+    return ".".join(map(str, version))
+
+
 @contextmanager
 def using(source: str, settings: AuditSettings) -> Iterator[None]:
     """Read the runs of `source` inside the block on the cluster that `settings` name, if they name one.
@@ -199,12 +209,11 @@ def runs_at_once(settings: AuditSettings) -> int:
     return max(settings.workers, min(MOST_AT_ONCE, 2 * cluster.threads))
 
 
-def parts_of(reading: Reading, *, is_local: bool) -> int:
-    """In how many parts a run is read, where nobody has said: what is downloaded would be so by each part, in whole."""
-    if not is_local:
-        return 1
+def parts_of(reading: Reading, can_be_divided: Callable[[], bool]) -> int:
+    """In how many parts a run is read, where nobody has said: in one where each would fetch everything."""
     largest = max(ref.size for ref in reading.refs)
-    return max(1, min(MOST_PARTS, largest // PART_BYTES))
+    parts = max(1, min(MOST_PARTS, largest // PART_BYTES))
+    return parts if parts > 1 and can_be_divided() else 1
 
 
 def _runner(address: str) -> DaskTaskRunner:

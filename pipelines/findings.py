@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Final
 from uuid import UUID, uuid5
 
 import numpy as np
@@ -21,6 +21,9 @@ from spectral_edge.tables import RunKey
 
 COLUMNS = ("group", "kind", "onset_step", "onset_low", "onset_high")
 """Columns of table transitions, and of the log, that a finding is told by."""
+
+DELETED: Final = "deleted"
+"""Why an alert was closed whose run is in its tracker no more."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +68,17 @@ class OpenAlert:
 
 @dataclass(frozen=True)
 class Ledger:
-    """What the log says: the alerts that are open, and how often each finding has been opened."""
+    """What the log says.
+
+    Attributes:
+        open: The alerts that are open.
+        openings: How often each finding has been opened.
+        deleted: Runs, without their names, whose last alert was closed because their tracker had them no more.
+    """
 
     open: tuple[OpenAlert, ...]
     openings: Mapping[UUID, int]
+    deleted: frozenset[RunKey] = frozenset()
 
     @classmethod
     def of(cls, rows: Iterable[Mapping[str, Any]]) -> Ledger:
@@ -82,7 +92,14 @@ class Ledger:
             openings[finding_id] = max(opening, openings.get(finding_id, 0))
             if row["event"] == "alert_opened" and (row["finding_id"], opening) not in closed:
                 still_open[row["finding_id"], opening] = OpenAlert(finding_id, opening, Finding.of_row(row))
-        return cls(tuple(still_open.values()), openings)
+        last = {nameless(Finding.of_row(row).key): row for row in rows}
+        deleted = frozenset(key for key, row in last.items() if row.get("reason") == DELETED)
+        return cls(tuple(still_open.values()), openings, deleted)
+
+
+def nameless(key: RunKey) -> RunKey:
+    """What identifies a run, whose name may change."""
+    return replace(key, run_name="")
 
 
 def changes(current: Sequence[Finding], told: Sequence[OpenAlert]) -> tuple[list[Finding], list[OpenAlert]]:

@@ -120,5 +120,5 @@ class _Reading:
         )
         on_cluster = cluster.current()
         if on_cluster is not None:
-            return on_cluster.read(reading, self.costs, shown, is_local=is_local)
+            return on_cluster.read(reading, self.costs, shown, lambda: is_local or reading.comes_in_shares(tracker))
         return read(tracker, reading, self.costs, on_bytes=shown.read, on_fetched=shown.fetched)

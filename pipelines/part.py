@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Final
 from urllib.parse import urlsplit
 
 from integrations.locate import locate
@@ -21,6 +22,9 @@ from pipelines.spool import sweep
 from spectral_edge.errors import UsageError
 from spectral_edge.settings import PASS_VERSION
 from spectral_edge.trajectory import Trajectory
+
+PARTS_VERSION: Final = 1
+"""Of how parameters are divided: parts that were divided otherwise do not add up to a run."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +84,13 @@ class PartRead:
         trajectory: The bands of all groups, summed over the part.
         costs: Bytes and seconds.
         pass_version: What the worker's version of spectral-edge sums.
+        parts_version: How it divides; 0 for versions that did not tell.
     """
 
     trajectory: Trajectory
     costs: Costs
     pass_version: int
+    parts_version: int = 0
 
 
 def read_part(part: Part) -> PartRead:
@@ -97,7 +103,7 @@ def read_part(part: Part) -> PartRead:
     sweep(reading.spool)  # what a worker that was killed has left on this machine
     here = replace(reading, device=torch_device(reading.device))
     trajectory = read(_tracker(part.origin), here, costs)
-    return PartRead(trajectory, costs, PASS_VERSION)
+    return PartRead(trajectory, costs, PASS_VERSION, PARTS_VERSION)
 
 
 @lru_cache(maxsize=8)

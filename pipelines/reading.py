@@ -9,11 +9,12 @@ import hashlib
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from integrations.tracker import CheckpointRef, TrackedRun, Tracker
 from pipelines.fetching import fetch_segments
+from pipelines.share import Share, comes_in_shares
 from pipelines.spool import spool_folder
 from spectral_edge import interruption
 from spectral_edge.blocks import WHOLE, Shard
@@ -24,12 +25,16 @@ from spectral_edge.trajectory import Trajectory
 
 @dataclass
 class Costs:
-    """What a run has cost so far. It grows while checkpoints are read, so that a failure can tell it too."""
+    """What a run has cost so far. It grows while checkpoints are read, so that a failure can tell it too.
+
+    `versions` tells by checkpoint's name which version of its files was read, where only a part of them was fetched.
+    """
 
     bytes_fetched: int = 0
     bytes_read: int = 0
     seconds_fetch: float = 0.0
     seconds_gram: float = 0.0
+    versions: dict[str, str] = field(default_factory=dict)
 
     def add(self, other: Costs) -> None:
         """Both together; seconds of several workers are added up."""
@@ -62,6 +67,12 @@ class Reading:
     max_disk: int
     threads: int | None = None
     shard: Shard = WHOLE
+
+    def comes_in_shares(self, tracker: Tracker) -> bool:
+        """Whether parts of these checkpoints can be fetched without the rest; asks for the heads of the last one."""
+        share = Share(WHOLE, frozenset(self.analysis.include))
+        with spool_folder(self.spool, _name(self.refs)) as folder:
+            return comes_in_shares(tracker, self.run, self.refs[-1], share, folder)
 
 
 def read(
@@ -99,11 +110,13 @@ def read(
             max_disk=reading.max_disk,
             folder=folder,
             on_fetched=on_fetched,
+            share=None if reading.shard == WHOLE else Share(reading.shard, frozenset(reading.analysis.include)),
         )
         with closing(segments):
             for segment in segments:
                 costs.seconds_fetch += segment.seconds_waited
                 costs.bytes_fetched += segment.bytes_fetched
+                costs.versions |= segment.versions
                 started = time.monotonic()
                 the_pass.extend(segment.old, segment.new, count_bytes)
                 costs.seconds_gram += time.monotonic() - started

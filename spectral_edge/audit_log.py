@@ -62,7 +62,7 @@ SCHEMA: Final = pa.schema(
         _column("onset_high", _INT, "upper end of the onset's interval", "optimizer steps"),
         _column("q_value", pa.float64(), "as in table transitions"),
         _column("told", pa.bool_(), "whether a Prefect event was sent; false for findings older than the alerts"),
-        _column("reason", _TEXT, "why an alert was closed: superseded or retracted"),
+        _column("reason", _TEXT, "why an alert was closed: superseded, retracted or deleted"),
         _column("version", _TEXT, "version of spectral-edge that wrote the line"),
     ]
 )
@@ -189,10 +189,11 @@ class AuditLog:
                 storage_options=options,
             )
             return
+        table = self._open()
         # With the table not there yet, this makes it in the same commit: it is never seen without its first rows.
         write_deltalake(
-            self._open() or self._uri,
-            rows,
+            table or self._uri,
+            rows if table is None else delta.undescribed(rows),
             mode="append",
             partition_by=list(delta.PARTITION),
             description=_DESCRIPTION,

@@ -11,9 +11,6 @@ import torch
 from spectral_edge.checkpoints import TensorInfo
 from spectral_edge.errors import UsageError
 
-STRIPE: Final = 1 << 20
-"""Largest stretch of a tensor that is not divided between shards."""
-
 
 @dataclass(frozen=True)
 class Piece:
@@ -63,13 +60,18 @@ class Shard:
             raise UsageError(f"`index` of a shard must lie in 0 … {self.count - 1}, got {self.index}.")
 
     def pieces(self, tensors: Mapping[str, TensorInfo]) -> Iterator[Piece]:
-        """This shard's pieces of `tensors`: every `count`-th stretch of at most STRIPE entries."""
+        """This shard's share of the entries of `tensors`, one after the other.
+
+        Neighbours stay together, so that a shard needs few stretches of few files.
+        """
+        total = sum(info.n_parameters for info in tensors.values())
+        begin, end = total * self.index // self.count, total * (self.index + 1) // self.count
         position = 0
         for name, info in tensors.items():
-            for start in range(0, info.n_parameters, STRIPE):
-                if position % self.count == self.index:
-                    yield Piece(name, start, min(start + STRIPE, info.n_parameters))
-                position += 1
+            start, stop = max(0, begin - position), min(info.n_parameters, end - position)
+            if start < stop:
+                yield Piece(name, start, stop)
+            position += info.n_parameters
 
 
 WHOLE: Final = Shard(0, 1)

@@ -46,11 +46,19 @@ _CHUNK: Final = 8
 
 @dataclass(frozen=True)
 class LocalCheckpoint:
-    """A checkpoint on this machine's disk: its training step, what messages call it, and its files."""
+    """A checkpoint on this machine's disk.
+
+    Attributes:
+        step: Its training step.
+        name: What messages call it.
+        files: Its files.
+        pieces: What of its parameters is in the files, where that is not all; what is missing would read as zeros.
+    """
 
     step: int
     name: str
     files: tuple[Path, ...]
+    pieces: frozenset[Piece] | None = None
 
 
 @dataclass
@@ -186,6 +194,7 @@ class TrajectoryPass:
             for cell, sums in self._sums.items():
                 alive = len(new) if sums.end is None else min(len(new), max(0, sums.end - first_new))
                 if alive:
+                    _require_pieces((*old, *new[:alive]), sums.pieces)
                     rows[cell] = Rows(tuple(readers[: len(old) + alive]), names, len(old), self._lags)
             if rows:
                 self._add_cells(rows, report)
@@ -270,6 +279,17 @@ class TrajectoryPass:
                 cell,
                 f"{checkpoint.name} (step {checkpoint.step}): tensor {name} is new, in a part of the model that the "
                 "first checkpoint does not have; that part is not analysed.",
+            )
+
+
+def _require_pieces(checkpoints: Sequence[LocalCheckpoint], wanted: Sequence[Piece]) -> None:
+    """Raise where parameters are to be read that were not brought here."""
+    for checkpoint in checkpoints:
+        if checkpoint.pieces is not None and not checkpoint.pieces.issuperset(wanted):
+            raise CheckpointFormatError(
+                "only a part of its parameters was fetched, and another is to be read.",
+                file=checkpoint.name,
+                next_step="this is a defect of spectral-edge: please report it.",
             )
 
 

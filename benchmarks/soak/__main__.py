@@ -1,7 +1,7 @@
 """`python -m benchmarks.soak --kills 50 --home soak`: kill -9 at random, then the same again; prints what came of it.
 
-Flow processes, the Prefect server and the MLflow server are killed in the middle of audits of an MLflow experiment and
-of a folder, while runs grow in between. The same command goes on where it was interrupted itself.
+Flow processes, workers of Prefect, the Prefect server and the MLflow server are killed in the middle of audits of an
+MLflow experiment and of a folder, while runs grow in between. The same command goes on where it was interrupted itself.
 """
 
 from __future__ import annotations
@@ -22,11 +22,20 @@ from mlflow import MlflowClient
 
 from benchmarks.soak import checks
 from benchmarks.soak.flow import work
-from benchmarks.soak.places import Runs, Server, mlflow_server, prefect_server
+from benchmarks.soak.places import Runs, Server, mlflow_server, prefect_server, write_settings
+from benchmarks.soak.worker import Worker
 from spectral_edge.store import Store
 
-VICTIMS = ("flow", "flow", "flow", "Prefect server", "MLflow server")
+OF_THE_WORKER = ("worker", "worker and its flow run")
+VICTIMS = ("worker", "flow", "MLflow server", "flow", "Prefect server", "worker and its flow run", "flow", "worker")
+"""In turn; the instants are left to chance."""
+
 ROUND_SECONDS = 180.0
+WORK_SECONDS = 1.0
+"""For how long, at most, a flow run of the worker has been at work on a run when the worker is killed."""
+
+SEEN_SECONDS = 420.0
+"""A flow run whose processes are gone is Crashed after 120 s without a heartbeat, and frees its place before."""
 
 
 @dataclass
@@ -56,14 +65,14 @@ class Bench:
     """Where it all happens."""
 
     home: Path
-    address: str
     runs: Runs
+    worker: Worker
 
     def audit(self, store: str = "store", annotate: str = "full") -> multiprocessing.process.BaseProcess:
         """A flow process of its own, working."""
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["benchmarks.soak.flow", "pipelines.audit", "integrations.mlflow_tracker"])
-        process = context.Process(target=work, args=(str(self.home), self.address, store, annotate), daemon=True)
+        process = context.Process(target=work, args=(str(self.home), store, annotate), daemon=True)
         process.start()
         return process
 
@@ -107,7 +116,8 @@ def soak(home: Path, kills: int, longest: float, chance: random.Random) -> int:
             server.start()
         runs = Runs(home, MlflowClient(address))
         runs.make()
-        bench = Bench(home, address, runs)
+        write_settings(home, address)
+        bench = Bench(home, runs, stack.enter_context(Worker.of(home)))
         tally = Tally.of(home / "tally.json")
         while tally.killed.total() < kills:
             _round(bench, tally, {"Prefect server": prefect, "MLflow server": mlflow}, longest, chance)
@@ -119,26 +129,51 @@ def _round(bench: Bench, tally: Tally, servers: dict[str, Server], longest: floa
     """Grow a run, begin an audit, kill something in the middle of it, and have it all work again."""
     bench.runs.grow(chance.randrange(1000))
     tally.grown += 1
-    victim = chance.choice(VICTIMS)
-    audit = bench.audit()
-    audit.join(chance.uniform(0, longest))
-    if audit.exitcode is not None:
+    victim, moment = VICTIMS[tally.killed.total() % len(VICTIMS)], chance.random()
+    if victim in OF_THE_WORKER:
+        is_killed = _kill_worker(bench.worker, moment, with_flow_runs=victim != "worker")
+    else:
+        is_killed = _kill(bench.audit(), victim, servers.get(victim), moment * longest)
+    if is_killed:
+        tally.killed[victim] += 1
+        print(f"{tally.killed.total():4d} killed: {victim}", file=sys.stderr, flush=True)
+    else:
         tally.too_late += 1
-        return
-    if victim == "flow":
+
+
+def _kill(audit: multiprocessing.process.BaseProcess, victim: str, server: Server | None, after: float) -> bool:
+    """Kill the audit, or a server that it needs, after so many seconds; False when it had ended by then."""
+    audit.join(after)
+    if audit.exitcode is not None:
+        return False
+    if server is None:
         audit.kill()
     else:
-        servers[victim].kill()
-    tally.killed[victim] += 1
-    print(f"{tally.killed.total():4d} killed: {victim}", file=sys.stderr, flush=True)
-    if victim != "flow":
-        servers[victim].start()
+        server.kill()
+        server.start()
     audit.join(ROUND_SECONDS)
     if audit.exitcode is None:
         raise RuntimeError(f"an audit did not end after the death of the {victim}")
+    return True
+
+
+def _kill_worker(worker: Worker, moment: float, *, with_flow_runs: bool) -> bool:
+    """Have the worker audit, and kill it while its flow run works on a run; False when that was done before."""
+    worker.until_idle(SEEN_SECONDS)  # also a flow run that died with an earlier worker must have been seen to be dead
+    is_at_work = worker.begin()
+    if not worker.until_at_work(is_at_work, ROUND_SECONDS):
+        return False
+    time.sleep(moment * WORK_SECONDS)
+    if not is_at_work():
+        return False
+    worker.kill(with_flow_runs=with_flow_runs)
+    worker.server.start()
+    return True
 
 
 def _judge(bench: Bench, tally: Tally) -> int:
+    bench.worker.until_idle(SEEN_SECONDS)
+    ends = bench.worker.ends()
     bench.undisturbed()
     bench.undisturbed("undisturbed", "none")
     store = Store.open(bench.home / "work" / "store", create=False)
@@ -154,6 +189,9 @@ def _judge(bench: Bench, tally: Tally) -> int:
     }
     facts = {f"kills of the {name}": number for name, number in sorted(tally.killed.items())}
     facts |= {"audits that ended before their kill": tally.too_late, "times that runs grew": tally.grown}
+    facts |= {
+        f"flow runs of the worker that ended {name.capitalize()}": number for name, number in sorted(ends.items())
+    }
     facts |= {"runs": len(bench.runs.checkpoints()), "metric points written": points}
     for name, number in (facts | bad).items():
         print(f"| {name} | {number:,} |")

@@ -9,21 +9,16 @@ import os
 import sys
 from pathlib import Path
 
-from benchmarks.soak.places import EXPERIMENT
+from benchmarks.soak.places import SOURCES
 from pipelines.settings import load_settings
 
 
-def work(home: str, address: str, store: str, annotate: str) -> None:
+def work(home: str, store: str, annotate: str) -> None:
     """Audit both sources, as `spectral-edge audit` does; exit code 1 when a run failed."""
     from pipelines.audit import run_audit  # noqa: PLC0415 - Prefect takes its settings when it is imported
 
     os.chdir(Path(home, "work"))
-    settings = load_settings(tracking_uri=address, store=store, window=3, lags=8, annotate=annotate, max_tries=1000)
-    failures = [
-        run.line
-        for source in (f"mlflow:{EXPERIMENT}", "dir:../runs")
-        for run in run_audit(source, settings).runs
-        if run.is_failure
-    ]
+    settings = load_settings(store=store, annotate=annotate)
+    failures = [run.line for source in SOURCES for run in run_audit(source, settings).runs if run.is_failure]
     if failures:
         sys.exit("\n".join(failures))

@@ -20,10 +20,11 @@ from mlflow import MlflowClient
 from safetensors.numpy import save_file
 
 EXPERIMENT, RUNS, FIRST = "soak", 3, 16
+SOURCES = (f"mlflow:{EXPERIMENT}", "dir:../runs")
 _START_SECONDS = 180
 
 
-def _port(kept: Path) -> int:
+def port_of(kept: Path) -> int:
     """A port that nothing listened on when it was chosen; the same when the soak goes on, as addresses are stored."""
     if not kept.exists():
         with socket.socket() as probe:
@@ -75,13 +76,29 @@ class Server:
         if self.process is not None:
             with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.communicate()
-            self.process = None
+            self._bury(self.process)
+
+    def kill_alone(self) -> None:
+        """SIGKILL; its children live on."""
+        if self.process is not None:
+            self.process.kill()
+            self._bury(self.process)
+
+    def _bury(self, process: subprocess.Popen[bytes]) -> None:
+        process.communicate()
+        self.process = None
+
+
+def write_settings(home: Path, address: str) -> None:
+    """What all audits are told, whoever starts them. Nothing runs by schedule."""
+    lines = [f'tracking_uri = "{address}"', 'store = "store"', "window = 3", "lags = 8", "max_tries = 1000"]
+    lines += [f"[schedules.{name}]\nactive = false" for name in ("nightly", "hourly", "weekly", "monthly")]
+    (home / "work" / "spectral-edge.toml").write_text("\n".join(lines))
 
 
 def mlflow_server(home: Path) -> tuple[str, Server]:
     """An MLflow server on SQLite below `home`, that hands artifacts through; its address, and the server."""
-    port = _port(home / "mlflow.port")
+    port = port_of(home / "mlflow.port")
     address = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{home}/mlflow.db", "--artifacts-destination", f"{home}/artifacts"]
@@ -91,10 +108,16 @@ def mlflow_server(home: Path) -> tuple[str, Server]:
 
 def prefect_server(home: Path) -> tuple[str, Server]:
     """A Prefect server on SQLite below `home`; the address of its API, and the server."""
-    port = _port(home / "prefect.port")
+    port = port_of(home / "prefect.port")
     address = f"http://127.0.0.1:{port}/api"
     command = [sys.executable, "-m", "pipelines.prefect_server", "127.0.0.1", str(port)]
-    environment = {"PREFECT_HOME": f"{home}/prefect", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
+    environment = {
+        "PREFECT_HOME": f"{home}/prefect",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        # As docs/scheduling.md says: otherwise it forgets who holds the places of a limit when it is killed.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    }
     return address, Server(command, f"{address}/health", environment, home / "prefect.log")
 
 

@@ -8,7 +8,7 @@ there are; :func:`open_checkpoint` opens the files of one checkpoint, in any of 
 from spectral_edge.checkpoints.layouts import FoundCheckpoint
 from spectral_edge.checkpoints.naming import FoundFiles, FoundSeries, FoundTrajectory, find_series, find_trajectory
 from spectral_edge.checkpoints.opening import open_checkpoint
-from spectral_edge.checkpoints.protocol import CheckpointReader, Location, TensorInfo
+from spectral_edge.checkpoints.protocol import CheckpointReader, Location, Span, TensorInfo
 from spectral_edge.checkpoints.weight_files import DCP_METADATA, is_checkpoint_file, shown
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "FoundSeries",
     "FoundTrajectory",
     "Location",
+    "Span",
     "TensorInfo",
     "find_series",
     "find_trajectory",

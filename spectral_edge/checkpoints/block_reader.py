@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spectral_edge.checkpoints.protocol import CheckpointReader, Location, TensorInfo
+from spectral_edge.checkpoints.protocol import CheckpointReader, Location, Span, TensorInfo
 from spectral_edge.checkpoints.raw_file import Bytes, RawFile
 from spectral_edge.errors import CheckpointFormatError
 
@@ -82,6 +82,19 @@ class StoredTensor:
         is_there = 0 <= offset <= file.size - info.n_parameters * info.dtype.itemsize
         return file.location(offset) if is_there else None  # `read_into` says what is missing
 
+    def spans(self, start: int, stop: int) -> tuple[Span, ...] | None:
+        """The bytes of entries `start:stop` in the files that were opened; None where others are needed beside them."""
+        if self.rescale is not None:
+            return None
+        size, found, begin = self.info.dtype.itemsize, [], 0
+        for stretch in self.stretches:
+            first, last = max(start, begin), min(stop, stretch.stop)
+            if first < last:
+                at = stretch.file.begin + stretch.offset
+                found.append(Span(stretch.file.name, at + (first - begin) * size, at + (last - begin) * size))
+            begin = stretch.stop
+        return tuple(found)
+
 
 @dataclass(frozen=True)
 class FileContents:
@@ -142,6 +155,13 @@ class BlockReader(CheckpointReader):
         """Where the bytes of `name` lie; None where `read_into` has to gather or change them, or raises."""
         stored = self._stored.get(name)
         return None if stored is None else stored.location()
+
+    def spans(self, name: str, start: int, stop: int) -> tuple[Span, ...] | None:
+        """The bytes that entries `start:stop` of `name` are made of; None where more than these are needed.
+
+        Only for tensors that are read where they lie: those that were copied to a scratch file name that.
+        """
+        return self._stored[name].spans(start, stop)
 
     def close(self) -> None:
         """Release the files; may be called twice."""

@@ -41,6 +41,14 @@ class Location(NamedTuple):
     offset: int
 
 
+class Span(NamedTuple):
+    """Bytes `begin:end` of the file that was opened as `file`."""
+
+    file: str
+    begin: int
+    end: int
+
+
 class CheckpointReader(AbstractContextManager["CheckpointReader"], Protocol):
     """One open checkpoint.
 
@@ -76,6 +84,10 @@ class CheckpointReader(AbstractContextManager["CheckpointReader"], Protocol):
 
         None where they lie in several places or change on the way.
         """
+        ...
+
+    def spans(self, name: str, start: int, stop: int) -> tuple[Span, ...] | None:
+        """The bytes that entries `start:stop` of tensor `name` are made of; None where more than these are needed."""
         ...
 
     def close(self) -> None:

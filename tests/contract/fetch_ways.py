@@ -20,6 +20,7 @@ from integrations.tracker import CheckpointFile, CheckpointRef
 MB = 1 << 20
 RANGE = 256 << 10
 SIZE = 4 * RANGE - 1
+TRIES = 3
 SWITCH = "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD"
 
 # How a file comes: handed through by a server whose artifacts lie in a folder or on S3, from S3 at addresses that the

@@ -5,55 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
-from fault_proxy import Fault, fault_proxy
-from fetch_ways import FILE, MB, PROBE, RANGE, RESUMING, SIZE, SWITCH, TO_S3, WAYS, Way, asked, parts, spoil
-from servers import S3_CREDENTIALS, free_port, mlflow_server
+from fault_proxy import Fault
+from fetch_ways import FILE, MB, PROBE, RANGE, RESUMING, SIZE, SWITCH, TO_S3, TRIES, WAYS, Way, asked, parts, spoil
+from servers import S3_CREDENTIALS, free_port
 
 from pipelines.spool import sweep
 from spectral_edge.errors import AccessDeniedError, FetchInterruptedError, NotFoundError
-
-TRIES = 3
-
-
-@pytest.fixture(scope="session")
-def folder_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """`mlflow server` that keeps its artifacts in a folder, which it hands through."""
-    folder = tmp_path_factory.mktemp("folder-server")
-    place = ("--artifacts-destination", str(folder / "artifacts"))
-    with mlflow_server(folder, f"sqlite:///{folder}/mlflow.db", *place) as address:
-        yield address
-
-
-@pytest.fixture
-def make_way(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[[str], Way]]:
-    """Builds a way by name: small ranges, few tries, no waiting."""
-    monkeypatch.setattr("integrations.download.RANGE", RANGE)
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", str(TRIES - 1))
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", "0")
-    with ExitStack() as proxies:
-
-        def make(name: str) -> Way:
-            tracking = request.getfixturevalue("folder_server" if name == "folder" else "server")
-            storage = request.getfixturevalue("storage")
-            store = proxies.enter_context(fault_proxy(storage))
-            server = proxies.enter_context(fault_proxy(tracking, {storage: store.address}))
-            location = f"s3://artifacts/fetch-{time.monotonic_ns()}" if name == "s3" else None
-            if name == "s3":
-                for variable, value in {**S3_CREDENTIALS, "MLFLOW_S3_ENDPOINT_URL": store.address}.items():
-                    monkeypatch.setenv(variable, value)
-            if name == "through":
-                monkeypatch.setenv(SWITCH, "false")
-            return Way(name, tracking, store if name in TO_S3 else server, server, location, tmp_path)
-
-        yield make
 
 
 @pytest.fixture(params=WAYS)

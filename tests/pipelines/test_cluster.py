@@ -161,5 +161,5 @@ def test_large_checkpoints_are_read_in_parts(tmp_path: Path, size: int, parts: i
     ref = CheckpointRef("a", 1, "file_name", (CheckpointFile("a", size),))
     write_run(tmp_path / "run", 1, 1)
     reading = Reading(tracked(tmp_path / "run"), (ref,), Settings(), "cpu", tmp_path, 1)
-    assert cluster.parts_of(reading, is_local=True) == parts
-    assert cluster.parts_of(reading, is_local=False) == 1
+    assert cluster.parts_of(reading, lambda: True) == parts
+    assert cluster.parts_of(reading, lambda: False) == 1

@@ -17,10 +17,12 @@ from one_folder import audit, tables, tracked, weights, write
 from integrations.folder_tracker import FolderTracker
 from pipelines.alerts import AlertEvent, Send, alerts_of
 from pipelines.retract import Request, Retractor
+from pipelines.settings import load_settings
+from pipelines.sources import lists_all, not_listed
 from spectral_edge.errors import AccessDeniedError, TransientError
 from spectral_edge.query import query
 from spectral_edge.store import Store
-from spectral_edge.tables import RunTables, build
+from spectral_edge.tables import RunKey, RunTables, build
 
 
 @pytest.fixture
@@ -170,3 +172,42 @@ def test_an_event_holds_no_password_and_no_odd_letters(folder: Path) -> None:
 def _renamed(table: pa.Table, name: str) -> pa.Table:
     column = pa.array([name] * table.num_rows, pa.string())
     return table.set_column(table.column_names.index("run_name"), "run_name", column)
+
+
+def test_alerts_of_a_run_that_was_deleted_are_closed_until_it_is_there_again(folder: Path) -> None:
+    audit(folder)
+    store, found, run = Store.open("spectral-edge-store"), _with_finding(tables(folder), 50), tracked(folder)
+    sent: list[AlertEvent] = []
+    alerts = alerts_of(store, sent.extend)
+    store.write_run(found)
+    other = replace(run, key=replace(run.key, run_id="another"), url=f"{run.url.rpartition(os.sep)[0]}/other")
+    elsewhere = replace(other, url="/elsewhere/other")
+    assert not_listed(store, [run, other]) == not_listed(store, [elsewhere]) == not_listed(store, []) == []
+    assert not_listed(store, [other]) == [found.key]
+
+    def catch_up(*listed: RunKey) -> list[tuple[str, str | None]]:
+        sent.clear()
+        assert alerts.catch_up("dir", [found.key.project_key], listed) is None
+        return [(event.name.rpartition(".")[2], event.payload.get("reason")) for event in sent]
+
+    assert catch_up() == [("transition", None)]
+    for _ in range(2):
+        assert alerts.close_deleted([found.key]) is None
+    assert [event.payload.get("reason") for event in sent] == [None, "deleted"]
+    assert query(store, "alerts").num_rows == 0
+    assert catch_up() == catch_up(other.key) == []
+    assert catch_up(run.key) == [("transition", None)]
+    assert catch_up() == []
+
+
+@pytest.mark.parametrize(
+    ("source", "flags", "whole"),
+    [
+        ("mlflow:toy", {}, True),
+        ("mlflow:toy/" + "0" * 32, {}, False),
+        ("mlflow:toy", {"state": "running"}, False),
+        ("dir:runs", {"since": "2h"}, False),
+    ],
+)
+def test_a_selection_misses_no_run_that_it_does_not_ask_for(source: str, flags: dict[str, str], whole: bool) -> None:
+    assert lists_all(source, load_settings(**flags)) is whole

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from spectral_edge.block_sums import _ROUNDING_EPS, MEMORY, Rows, Workspace, products_on, row_bytes, threads_given
-from spectral_edge.blocks import STRIPE, WHOLE, Shard, blocks, in_memory
+from spectral_edge.blocks import WHOLE, Shard, blocks, in_memory
 from spectral_edge.checkpoints import CheckpointReader, TensorInfo, open_checkpoint
 from spectral_edge.checkpoints.tensor_records import FLOATING
 from spectral_edge.errors import CheckpointFormatError, TrajectoryError, UsageError, ZeroUpdatesError
@@ -163,16 +163,18 @@ def test_the_result_is_the_same_for_every_number_of_threads(tmp_path: Path) -> N
     assert 1 <= threads_given() <= 16
 
 
+LONG = 1 << 20
+
 _layouts = st.dictionaries(
     st.text("abc", min_size=1, max_size=4),
-    st.tuples(st.integers(1, 3 * STRIPE), st.sampled_from([torch.float64, torch.float32, torch.bfloat16])),
+    st.tuples(st.integers(1, 3 * LONG), st.sampled_from([torch.float64, torch.float32, torch.bfloat16])),
     min_size=1,
     max_size=6,
 ).map(lambda sizes: {name: TensorInfo((size,), dtype) for name, (size, dtype) in sizes.items()})
 
 
 @settings(max_examples=50, deadline=None)
-@given(tensors=_layouts, count=st.integers(1, 4), width=st.integers(STRIPE // 2, 8 * STRIPE))
+@given(tensors=_layouts, count=st.integers(1, 4), width=st.integers(LONG // 2, 8 * LONG))
 def test_every_parameter_is_in_one_block_of_one_shard(tensors: dict[str, TensorInfo], count: int, width: int) -> None:
     covered: dict[str, list[tuple[int, int]]] = {name: [] for name in tensors}
     for index in range(count):
@@ -186,7 +188,7 @@ def test_every_parameter_is_in_one_block_of_one_shard(tensors: dict[str, TensorI
         assert edges[0::2] == edges[1::2]
 
 
-_SHAPES = {"embed.weight": (11,), "layers.0.mlp.fc1.weight": (3, STRIPE // 2), "layers.0.attn.q_proj.weight": (7, 5)}
+_SHAPES = {"embed.weight": (11,), "layers.0.mlp.fc1.weight": (3, LONG // 2), "layers.0.attn.q_proj.weight": (7, 5)}
 
 
 class TestShards:

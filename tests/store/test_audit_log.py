@@ -6,6 +6,7 @@ import datetime as dt
 import threading
 from uuid import UUID
 
+import pyarrow as pa
 import pytest
 from audits import audit, key_of
 from deltalake import DeltaTable, write_deltalake
@@ -38,6 +39,18 @@ def test_a_store_without_a_log_answers_and_gets_one_with_the_first_line(store: S
     assert row["written_at"] <= dt.datetime.now(dt.UTC)
     assert row["version"]
     assert list(row) == SCHEMA.names
+
+
+def test_a_log_whose_columns_another_version_describes_in_other_words_is_added_to(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = AuditLog(store.location)
+    with monkeypatch.context() as then:
+        fields = [field.with_metadata({"meaning": f"what {field.name} was called"}) for field in SCHEMA]
+        then.setattr(audit_log, "SCHEMA", pa.schema(fields))
+        log.append([Entry(KEY, "written")])
+    log.append([Entry(KEY, "failed")])
+    assert events(store) == ["failed", "written"]
 
 
 def test_delta_refuses_a_change_of_its_rows(store: Store) -> None:

@@ -1,0 +1,52 @@
+"""Part two of the tutorial, from its training loop to the report, as it is written there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from snippets import ROOT, blocks, commands
+
+from tests.e2e.command_line import CommandLine
+
+PAGE = ROOT / "docs/tutorial.md"
+
+
+def masked(line: str) -> str:
+    """A line of output without its numbers, times, and spaces: these may differ."""
+    return re.sub(r"\s+", " ", re.sub(r"[\d.,:]+", "#", line)).strip()
+
+
+def test_the_tutorial_leads_to_a_picture(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    home = str(tmp_path_factory.mktemp("prefect"))
+    line = CommandLine(tmp_path, {"PREFECT_HOME": home, "OMP_NUM_THREADS": "1"})
+    said: list[str] = []
+    own = [block for block in blocks(PAGE) if block.line > at_line("## 2. A run of my own")]
+    assert [block.language for block in own] == ["python", "sh", "sh", "text", "sh", "text", "sh"]
+    for block in own:
+        if block.language == "python":
+            (tmp_path / "train.py").write_text(block.text)
+        elif block.language == "text":
+            shown = [masked(told) for told in block.text.splitlines() if told.strip()]
+            assert set(shown) <= set(map(masked, said)), f"{block}: a command prints this no more"
+        for program, *arguments in commands(block.text) if block.language == "sh" else ():
+            if program == "python":
+                subprocess.run([sys.executable, *arguments], cwd=tmp_path, check=True)
+                continue
+            answer = line.run(*arguments)
+            assert answer.code == 0, f"{block}: {answer.err}"
+            said += [*answer.out.splitlines(), *answer.err.splitlines()]
+    assert len(torch.load(tmp_path / "runs/sums/step_3000.pt", weights_only=True)) == 5
+    for name in ("spectrum.png", "spectrum.html", "metrics.csv", "gaps.parquet"):
+        assert f"`{name}`" in PAGE.read_text()
+        assert (tmp_path / "runs/sums/spectral_edge" / name).stat().st_size
+    assert "sums" in (tmp_path / "report.html").read_text()
+
+
+def at_line(heading: str) -> int:
+    """Number of the line of `heading`."""
+    return PAGE.read_text().splitlines().index(heading) + 1

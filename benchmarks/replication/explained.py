@@ -41,6 +41,7 @@ SHOWN: Final[Mapping[str, tuple[str, str]]] = {
 Rows = Sequence[Mapping[str, Any]]
 
 _WIDTH: Final = 620
+_PLAIN: Final = alt.Axis(grid=False, tickCount=5, format="~g")
 
 
 def table_of(run: Run, settings: Settings) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -115,7 +116,7 @@ def _sigmas(windows: Rows) -> alt.Chart:
         alt.Chart(alt.InlineData(rows))
         .mark_line(strokeWidth=1.4)
         .encode(
-            y=alt.Y("value:Q", title=None, scale=alt.Scale(type="log")),
+            y=alt.Y("value:Q", title=None, scale=alt.Scale(type="log"), axis=_PLAIN),
             detail="j:N",
             color=alt.Color("which:N", scale=scale, title=None, sort=names),
         )
@@ -125,7 +126,7 @@ def _sigmas(windows: Rows) -> alt.Chart:
 def _ratio(windows: Rows) -> alt.Chart:
     rows = [{"step": row["step"], "value": float(row["gap_ratio"])} for row in windows]
     chart = alt.Chart(alt.InlineData(rows)).mark_line(color=LIGHT.ink, strokeWidth=1.4)
-    return chart.encode(y=alt.Y("value:Q", title=None, scale=alt.Scale(type="log", domainMin=1)))
+    return chart.encode(y=alt.Y("value:Q", title=None, scale=alt.Scale(type="log", domainMin=1), axis=_PLAIN))
 
 
 def picture_of_rates(rates: Rows) -> alt.LayerChart:
@@ -156,7 +157,7 @@ def draw(folder: Path) -> list[Path]:
         own, found = ([row for row in rows if row["run"] == run] for rows in (windows, changes))
         charts[name] = picture_of_run(title, own, found)
     for name, chart in charts.items():
-        chart.save(str(folder / f"{name}.png"), ppi=110)
+        chart.save(str(folder / f"{name}.png"), ppi=90)
     return [folder / f"{name}.png" for name in charts]
 
 

@@ -81,14 +81,23 @@ def parsed(arguments: list[str]) -> tuple[str, dict[str, object]]:
         click.UsageError: There is no such command, argument or option, or a value is none of those allowed.
         SpectralEdgeError: A setting is out of its range.
     """
-    root = typer.main.get_command(app)
-    assert isinstance(root, TyperGroup)
-    command = root.commands.get(arguments[0])
-    if command is None:
-        raise click.UsageError(f"there is no command `{arguments[0]}`")
+    command = known(arguments[0])
     with command.make_context(arguments[0], arguments[1:]) as told:
         load_settings(**{key.rstrip("_"): _plain(value) for key, value in told.params.items() if _is_setting(key)})
         return arguments[0], dict(told.params)
+
+
+def known(name: str) -> click.Command:
+    """The command of this name.
+
+    Raises:
+        click.UsageError: There is none.
+    """
+    root = typer.main.get_command(app)
+    assert isinstance(root, TyperGroup)
+    if name not in root.commands:
+        raise click.UsageError(f"there is no command `{name}`")
+    return root.commands[name]
 
 
 def _is_setting(parameter: str) -> bool:

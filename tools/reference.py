@@ -67,8 +67,8 @@ ABOUT = {
 def tables_page() -> str:
     """docs/tables.md."""
     parts = [
-        GENERATED.format(source="spectral_edge/tables.py"),
         "# The tables\n",
+        GENERATED.format(source="spectral_edge/tables.py"),
         TABLES_INTRODUCTION.format(version=SCHEMA_VERSION),
     ]
     for name, schema in {**SCHEMAS, audit_log.TABLE: audit_log.SCHEMA}.items():
@@ -88,7 +88,7 @@ def cli_page() -> str:
     root = typer.main.get_command(app)
     if not isinstance(root, TyperGroup):
         raise TypeError(f"the command line should be a group of commands, not {type(root).__name__}")
-    parts = [GENERATED.format(source="pipelines/cli.py"), "# The command line\n", *_help_section()]
+    parts = ["# The command line\n", GENERATED.format(source="pipelines/cli.py"), *_help_section()]
     for name in root.commands:
         parts += [f"## spectral-edge {name}\n", *_help_section(name)]
     parts += ["## Settings\n", "Most flags have a setting of the same name: [settings.md](settings.md)."]
@@ -120,7 +120,7 @@ def main() -> int:
     pages = {
         DOCS / "tables.md": tables_page(),
         DOCS / "cli.md": cli_page(),
-        DOCS / "settings.md": GENERATED.format(source="pipelines/settings.py") + "\n" + settings_page(app),
+        DOCS / "settings.md": settings_page(app, GENERATED.format(source="pipelines/settings.py")),
         DOCS / "what-is-written.md": with_names((DOCS / "what-is-written.md").read_text()),
         DOCS.parent / "deploy" / "prefect.yaml": deployments_file(),
     }

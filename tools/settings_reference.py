@@ -92,8 +92,8 @@ _KINDS: Final[Mapping[Any, str]] = {
 HEAD: Final = "| setting | type | default | values | meaning |\n|---|---|---|---|---|"
 
 
-def settings_page(app: typer.Typer) -> str:
-    """The page, without the line that says what it is written from."""
+def settings_page(app: typer.Typer, origin: str) -> str:
+    """The page; `origin` is the line that says what it is written from."""
     fields = AuditSettings.model_fields
     wrong = set(fields) ^ set(MEANINGS)
     if wrong:
@@ -102,7 +102,7 @@ def settings_page(app: typer.Typer) -> str:
         "Numbers": [name for name in fields if name in NUMBERS],
         "What is audited, where results go, and what it may cost": [name for name in fields if name not in NUMBERS],
     }
-    parts = ["# Settings\n", INTRODUCTION]
+    parts = ["# Settings\n", origin, INTRODUCTION]
     for title, names in groups.items():
         parts += [f"## {title}\n", HEAD, *(_row(name, fields[name], MEANINGS[name]) for name in names), ""]
     return "\n".join([*parts, *_tables(), *_commands(app), ""])

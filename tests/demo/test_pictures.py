@@ -33,7 +33,12 @@ def keep(store: Store) -> None:
     KEPT.mkdir(exist_ok=True)
     for name in SCHEMAS:
         if name != "inner_products":
-            pq.write_table(query(store, f"select * from {name}"), KEPT / f"{name}.parquet", compression="zstd")
+            pq.write_table(
+                query(store, f"select * from {name}"),
+                KEPT / f"{name}.parquet",
+                compression="zstd",
+                compression_level=19,
+            )
 
 
 @pytest.fixture(scope="module")

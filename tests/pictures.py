@@ -18,17 +18,14 @@ _MOST = 6.0
 """Mean difference of grey levels (of 256) of the two pictures, made small: fonts and browsers differ by less."""
 
 
-def check(name: str, png: bytes) -> None:
+def check(name: str, png: bytes, *, gradients: bool = False) -> None:
     """Hold `png` against docs/images/`name`: of the same size, and alike at low resolution; or write it."""
     path = IMAGES / name
     if os.environ.get(WRITE):
-        # A palette makes the file a fifth, which whoever clones the repository is glad of. Rare colours are kept.
-        few = (
-            Image.open(io.BytesIO(png))
-            .convert("RGB")
-            .quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-        )
-        few.save(path, optimize=True)
+        picture = Image.open(io.BytesIO(png)).convert("RGB")
+        if not gradients:  # a palette makes the file a fifth; rare colours are kept
+            picture = picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        picture.save(path, optimize=True)
         return
     committed, seen = Image.open(path), Image.open(io.BytesIO(png))
     assert committed.size == seen.size, f"docs/images/{name} is of another size: run `make pictures`"

@@ -159,7 +159,7 @@ def test_the_viewer_shows_report_and_picture(page: Page) -> None:
     page.browser.driver.switch_to.default_content()
     page.click("//button[@aria-label='Close']")
     time.sleep(2)  # the charts take the room
-    pictures.check("mlflow-run.png", page.browser.driver.get_screenshot_as_png())
+    pictures.check("mlflow-run.png", page.browser.driver.get_screenshot_as_png(), gradients=True)
 
     page.click("//*[text()='spectrum.png']")
     picture = "[...document.images].find((one) => one.src.startsWith('blob:') && one.naturalWidth)"

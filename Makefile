@@ -1,7 +1,7 @@
 # `make` prints this list. Everything runs in .venv, which is made when it is missing.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-wandb test lint reference bench constraints clean system-packages
+.PHONY: help demo demo-wandb test lint reference docs pictures bench constraints clean system-packages
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
@@ -35,8 +35,14 @@ lint: .venv  ## ruff, mypy, import-linter
 	$(BIN)/mypy spectral_edge integrations pipelines tools
 	$(BIN)/lint-imports
 
-reference: .venv  ## write docs/tables.md and docs/cli.md from the code
+reference: .venv  ## write the pages that say what the code says
 	$(BIN)/python tools/reference.py
+
+docs: .venv  ## write docs/ as a site to build/site; a link that leads nowhere is an error
+	$(BIN)/python -m mkdocs build --strict
+
+pictures: demo system-packages  ## take the pictures in docs/images anew, from the demo
+	SPECTRAL_EDGE_WRITE_IMAGES=1 $(BIN)/python -m pytest tests/demo/test_pictures.py tests/contract/test_mlflow_page.py tests/docs/test_explained.py
 
 bench: .venv  ## run each script of benchmarks/
 	@for script in $$(grep -l __main__ benchmarks/*.py); do \

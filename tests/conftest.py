@@ -41,7 +41,6 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrom
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--picture", metavar="FILE", help="write the picture of MLflow's run page for the docs to FILE")
     parser.addoption(
         "--new-pictures", action="store_true", help="store the report's pictures anew (tests/golden/pages)"
     )

@@ -1,4 +1,4 @@
-"""Writes what says the same as the code: docs/tables.md, docs/cli.md and deploy/prefect.yaml.
+"""Writes what says the same as the code: most of the reference in docs/, and deploy/prefect.yaml.
 
 `python tools/reference.py` writes them; with `--check` it only tells, by exit code 1, that one is out of date.
 """
@@ -13,12 +13,12 @@ from pathlib import Path
 import pyarrow as pa
 import typer
 import yaml
-from pydantic.fields import FieldInfo
+from settings_reference import cell, settings_page
 from typer.core import TyperGroup
+from written_names import with_names
 
 from pipelines.cli import app
 from pipelines.deployments import prefect_yaml
-from pipelines.settings import AuditSettings
 from spectral_edge import audit_log
 from spectral_edge.tables import SCHEMA_VERSION, SCHEMAS
 
@@ -46,10 +46,6 @@ from transitions join runs using (tracker, project, run_id, run_name)
 order by q_value
 ```
 """
-SETTINGS_INTRODUCTION = """\
-A flag comes first, then the environment (`SPECTRAL_EDGE_WINDOW` for `window`, and so on), then the file
-`spectral-edge.toml` in the working directory (`window = 10`), then the default.
-"""
 DEPLOYMENTS_INTRODUCTION = """\
 # Written from pipelines/deployments.py by `make reference`; edit that. `spectral-edge deploy` registers the same
 # without this file; it makes the work pool and the concurrency limits too, which `prefect deploy --all` does not.
@@ -74,8 +70,8 @@ ABOUT = {
 def tables_page() -> str:
     """docs/tables.md."""
     parts = [
-        GENERATED.format(source="spectral_edge/tables.py"),
         "# The tables\n",
+        GENERATED.format(source="spectral_edge/tables.py"),
         TABLES_INTRODUCTION.format(version=SCHEMA_VERSION),
     ]
     for name, schema in {**SCHEMAS, audit_log.TABLE: audit_log.SCHEMA}.items():
@@ -87,7 +83,7 @@ def tables_page() -> str:
 def _column_row(field: pa.Field) -> str:
     facts = {key.decode(): value.decode() for key, value in field.metadata.items()}
     kind = str(field.type).replace("element", "item")
-    return f"| `{field.name}` | {kind} | {facts.get('unit', '')} | {_cell(facts['meaning'])} |"
+    return f"| `{field.name}` | {kind} | {facts.get('unit', '')} | {cell(facts['meaning'])} |"
 
 
 def cli_page() -> str:
@@ -95,18 +91,11 @@ def cli_page() -> str:
     root = typer.main.get_command(app)
     if not isinstance(root, TyperGroup):
         raise TypeError(f"the command line should be a group of commands, not {type(root).__name__}")
-    parts = [GENERATED.format(source="pipelines/cli.py"), "# The command line\n", *_help_section()]
+    parts = ["# The command line\n", GENERATED.format(source="pipelines/cli.py"), *_help_section()]
     for name in root.commands:
         parts += [f"## spectral-edge {name}\n", *_help_section(name)]
-    parts += [f"## Settings\n\n{SETTINGS_INTRODUCTION}", "| setting | default | values |", "|---|---|---|"]
-    parts += [_setting_row(name, field) for name, field in AuditSettings.model_fields.items()]
+    parts += ["## Settings\n", "Most flags have a setting of the same name: [settings.md](settings.md)."]
     return "\n".join([*parts, ""])
-
-
-def _setting_row(name: str, field: FieldInfo) -> str:
-    value = field.get_default(call_default_factory=True)
-    default = "none" if value is None else str(value)
-    return f"| `{name}` | {_cell(default)} | {_cell(field.description or '')} |"
 
 
 def _help_section(*command: str) -> list[str]:
@@ -123,10 +112,6 @@ def _help_section(*command: str) -> list[str]:
     return ["```text", *shown, "```\n"]
 
 
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
-
-
 def deployments_file() -> str:
     """deploy/prefect.yaml: the deployments that `spectral-edge deploy` registers, for `prefect deploy --all`."""
     return DEPLOYMENTS_INTRODUCTION + str(yaml.safe_dump(prefect_yaml(), sort_keys=False, width=120))
@@ -138,6 +123,8 @@ def main() -> int:
     pages = {
         DOCS / "tables.md": tables_page(),
         DOCS / "cli.md": cli_page(),
+        DOCS / "settings.md": settings_page(app, GENERATED.format(source="pipelines/settings.py")),
+        DOCS / "what-is-written.md": with_names((DOCS / "what-is-written.md").read_text()),
         DOCS.parent / "deploy" / "prefect.yaml": deployments_file(),
     }
     for path, text in pages.items():

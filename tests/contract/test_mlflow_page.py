@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pictures
 import pytest
 import torch
 from browser import Browser
@@ -145,7 +145,7 @@ def _drawn(charts: list[tuple[str, list[int], list[float]]]) -> Any:
     return charts if wanted else None
 
 
-def test_the_viewer_shows_report_and_picture(page: Page, pytestconfig: pytest.Config) -> None:
+def test_the_viewer_shows_report_and_picture(page: Page) -> None:
     page.visit("/artifacts")
     page.click("//*[text()='spectral_edge']")
     page.click("//*[text()='spectrum.html']")
@@ -157,10 +157,9 @@ def test_the_viewer_shows_report_and_picture(page: Page, pytestconfig: pytest.Co
     assert page.browser.seen(".elsewhere") == [], "no button or link that the viewer's sandbox forbids"
     assert page.browser.run("return document.documentElement.scrollWidth <= innerWidth")
     page.browser.driver.switch_to.default_content()
-    if pytestconfig.getoption("--picture"):
-        page.click("//button[@aria-label='Close']")
-        time.sleep(2)  # the charts take the room
-        Path(pytestconfig.getoption("--picture")).write_bytes(page.browser.driver.get_screenshot_as_png())
+    page.click("//button[@aria-label='Close']")
+    time.sleep(2)  # the charts take the room
+    pictures.check("mlflow-run.png", page.browser.driver.get_screenshot_as_png(), gradients=True)
 
     page.click("//*[text()='spectrum.png']")
     picture = "[...document.images].find((one) => one.src.startsWith('blob:') && one.naturalWidth)"

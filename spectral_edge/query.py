@@ -38,6 +38,7 @@ _SEAL: Final = (
 )
 _SCHEMAS: Final = {**SCHEMAS, audit_log.TABLE: audit_log.SCHEMA}
 _ROWS_AT_ONCE: Final = 16_384
+Parameters = Mapping[str, str | int | float]
 _HELP: Final = f"spectral-edge query {next(iter(QUESTIONS))}, or another named question: {', '.join(QUESTIONS)}"
 
 
@@ -56,13 +57,14 @@ class Limits:
     """Size of an answer that is held in memory, as Arrow."""
 
 
-def query(store: Store, sql: str, limits: Limits = Limits()) -> pa.Table:
+def query(store: Store, sql: str, limits: Limits = Limits(), parameters: Parameters | None = None) -> pa.Table:
     """Answer `sql`, one SELECT over `runs`, `gaps`, `transitions`, `scorecard`, `inner_products`, `audit_log`.
 
     Args:
         store: Whose committed rows the views show, all of one moment.
         sql: DuckDB SQL, or the name of one of `QUESTIONS`.
         limits: When it is given up.
+        parameters: What `$name` in `sql` stands for, by name.
 
     Returns:
         The rows, in the order that the SQL gives. Sums of integers come as decimal128(38, 0), DuckDB's HUGEINT.
@@ -71,7 +73,7 @@ def query(store: Store, sql: str, limits: Limits = Limits()) -> pa.Table:
         UsageError: The SQL is wrong, is not one SELECT, wants a file, or takes more than `limits`.
         StoreError: A file of the store is damaged.
     """
-    with batches_of(store, sql, limits) as answer:
+    with batches_of(store, sql, limits, parameters) as answer:
         batches, size = [], 0
         for batch in answer.batches:
             batches.append(batch)
@@ -92,7 +94,9 @@ class Answer(NamedTuple):
 
 
 @contextmanager
-def batches_of(store: Store, sql: str, limits: Limits = Limits()) -> Iterator[Answer]:
+def batches_of(
+    store: Store, sql: str, limits: Limits = Limits(), parameters: Parameters | None = None
+) -> Iterator[Answer]:
     """The answer to `sql` batch by batch, for who does not want all of it in memory; see :func:`query`."""
     text = QUESTIONS[sql.strip()].sql if sql.strip() in QUESTIONS else sql
     views = store.datasets() | {audit_log.TABLE: audit_log.AuditLog(store.location).dataset(store.moment)}
@@ -106,7 +110,8 @@ def batches_of(store: Store, sql: str, limits: Limits = Limits()) -> Iterator[An
         alarm.start()
         try:
             with _said_plainly(text, views, limits):
-                reader = connection.sql(_one_select(connection, text)).to_arrow_reader(_ROWS_AT_ONCE)
+                relation = connection.sql(_one_select(connection, text), params=parameters)
+                reader = relation.to_arrow_reader(_ROWS_AT_ONCE)
             yield Answer(reader.schema, _read(reader, text, views, limits))
         finally:
             alarm.cancel()

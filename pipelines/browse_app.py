@@ -26,8 +26,8 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from spectral_edge.browse.answers import ROWS_AT_MOST, ROWS_SHOWN, first_rows
 from spectral_edge.browse import pages
+from spectral_edge.browse.answers import ROWS_AT_MOST, ROWS_SHOWN, first_rows
 from spectral_edge.browse.runs import Wanted, listed, run_called, summary
 from spectral_edge.errors import (
     NotFoundError,
@@ -46,6 +46,8 @@ QUESTIONS_AT_ONCE: Final = 2
 """Questions in SQL that are worked on at once; others wait."""
 PAGES_AT_ONCE: Final = 4
 """The same for pages."""
+_PAGE: Final = Limits(seconds=60.0, memory="25%")
+"""What a page of our own questions may take."""
 
 _HEADERS: Final = {
     "Cache-Control": "no-store",
@@ -103,7 +105,7 @@ class Site:
         wanted = _wanted(request)
 
         def made() -> str:
-            found, about = listed(self._store, wanted, self._limits), summary(self._store, self._limits)
+            found, about = listed(self._store, wanted, _PAGE), summary(self._store, _PAGE)
             return pages.overview_page(self._place, wanted, found, about)
 
         return _page(await self._in_thread(made, self._pages))
@@ -112,7 +114,7 @@ class Site:
         name = request.path_params["name"]
 
         def made() -> str:
-            return run_chart_html(run_called(self._store, name, self._limits), home="/")
+            return run_chart_html(run_called(self._store, name, _PAGE), home="/")
 
         page = await self._in_thread(made, self._pages)
         return _page(page, policy=f"{content_policy()}; frame-ancestors 'none'")
@@ -145,7 +147,7 @@ class Site:
 
     async def _api_runs(self, request: Request) -> Response:
         wanted = _wanted(request)
-        found = await self._in_thread(lambda: listed(self._store, wanted, self._limits), self._pages)
+        found = await self._in_thread(lambda: listed(self._store, wanted, _PAGE), self._pages)
         counts = {"total": found.total, "page": found.page, "pages": found.pages}
         return _json(f'{{"runs":{to_json_rows(found.table)},{json.dumps(counts)[1:]}')
 

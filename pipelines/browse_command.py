@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import sys
+import threading
 import webbrowser
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -20,6 +21,9 @@ import uvicorn
 from pipelines.browse_app import Site
 from spectral_edge.errors import AccessDeniedError, SpectralEdgeError, UsageError
 from spectral_edge.query import Limits
+from spectral_edge.report import content_policy
+from spectral_edge.report.charts import chart_spec
+from spectral_edge.report.palette import PAGE
 from spectral_edge.store import Store
 
 PORT: Final = 8642
@@ -81,6 +85,7 @@ def browse(store: str, request: BrowseRequest) -> NoReturn:
     sys.stdout.flush()
     if request.show:
         webbrowser.open(address)
+    threading.Thread(target=_prepare, daemon=True).start()
     for sign in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sign, lambda *_: None)  # the server raises it once more when it has ended
     _Server(config, site).run(sockets=[listening])
@@ -88,6 +93,12 @@ def browse(store: str, request: BrowseRequest) -> NoReturn:
     sys.stderr.flush()
     # A question that is still worked on would hold the process until its time is up. Nothing is lost with it.
     os._exit(0)
+
+
+def _prepare() -> None:
+    """What the first page of a run would take seconds for, and no other."""
+    content_policy()
+    chart_spec(PAGE)
 
 
 class _Server(uvicorn.Server):
@@ -122,11 +133,11 @@ def _require_private(request: BrowseRequest) -> None:
 
 
 def _listening(request: BrowseRequest) -> socket.socket:
+    if not 0 <= request.port <= 65535:
+        raise UsageError(f"`--port` must be a number from 0 to 65535, got {request.port}.")
     family = socket.AF_INET6 if ":" in request.host else socket.AF_INET
     try:
         return socket.create_server((request.host, request.port), family=family)
-    except OverflowError as error:
-        raise UsageError(f"`--port` must be a number from 0 to 65535, got {request.port}.") from error
     except OSError as error:
         raise _named(error, request) from error
 
@@ -141,7 +152,8 @@ def _named(error: OSError, request: BrowseRequest) -> SpectralEdgeError:
     if error.errno in {errno.EACCES, errno.EPERM}:
         return AccessDeniedError(f"{at} may not be listened on.", next_step=f"leave --port out for {PORT}.")
     return UsageError(
-        f"{at} cannot be listened on: {error.strerror or error}.", next_step="give an address of this machine as --host."
+        f"{at} cannot be listened on: {error.strerror or error}.",
+        next_step="give an address of this machine as --host.",
     )
 
 

@@ -50,7 +50,7 @@ class FirstRows:
         ]
 
 
-def first_rows(store: Store, sql: str, rows: int = ROWS_SHOWN, limits: Limits = Limits()) -> FirstRows:
+def first_rows(store: Store, sql: str, rows: int, limits: Limits) -> FirstRows:
     """As many rows of the answer to `sql` as asked for; the rest is not read.
 
     Raises:

@@ -20,7 +20,7 @@ from spectral_edge.report.page import style_policy
 from spectral_edge.report.palette import REGIMES
 from spectral_edge.report.verdict import lead_phrase, number, probability
 
-EXAMPLE: Final = 'SELECT project, run_name, step, k_star, gap_ratio, regime\nFROM gaps\nWHERE "group" = \'total\''
+EXAMPLE: Final = "SELECT project, run_name, step, k_star, gap_ratio, regime\nFROM gaps\nWHERE \"group\" = 'total'"
 
 
 @dataclass(frozen=True)

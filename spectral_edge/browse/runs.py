@@ -39,25 +39,27 @@ _ID: Final = "left(sha256(concat_ws(chr(10), tracker, project, run_id)), 12)"
 _LISTED: Final = f"""\
 WITH strongest AS (
     SELECT tracker, project, run_id, "group", kind, onset_step, onset_low, onset_high, q_value,
-        metric_name AS lead_metric, lead_steps, lead_low, lead_high
+        metric_name AS lead_metric, lead_steps, lead_low, lead_high,
+        count(*) OVER (PARTITION BY tracker, project, run_id) AS changes
     FROM transitions
     QUALIFY row_number() OVER (PARTITION BY tracker, project, run_id ORDER BY q_value NULLS LAST, onset_step) = 1
 ), listed AS (
     SELECT {_ID} AS id, tracker, project, run_id, run_name, status, state,
         CASE
             WHEN status = 'failed' THEN 'failed'
-            WHEN transitions > 0 THEN 'change'
+            WHEN changes > 0 THEN 'change'
             WHEN coalesce(windows, 0) = 0
                 OR len(list_filter(warnings, lambda told: starts_with(told, '{UNTESTED}'))) > 0 THEN 'short'
             ELSE 'none'
         END AS result,
-        checkpoints, step_first, step_last, regime, optimizer, weight_decay, transitions, audited_at, error,
-        "group", kind, onset_step, onset_low, onset_high, q_value, lead_metric, lead_steps, lead_low, lead_high,
+        checkpoints, step_first, step_last, regime, optimizer, weight_decay, audited_at, error,
+        coalesce(changes, 0) AS changes, "group", kind, onset_step, onset_low, onset_high, q_value,
+        lead_metric, lead_steps, lead_low, lead_high,
         CASE WHEN json_valid(settings) THEN try_cast(settings ->> '$.false_alarm_rate' AS DOUBLE) END
             AS false_alarm_rate
     FROM runs LEFT JOIN strongest USING (tracker, project, run_id)
 )
-"""
+"""  # noqa: S608 - all that is put in is of this program, here and below
 _TEXT: Final = (
     "lower(concat_ws(' ', project, run_name, run_id, tracker, state, status, result, regime, optimizer, "
     "replace(kind, '_', ' '), \"group\", lead_metric, error))"
@@ -142,7 +144,7 @@ class Summary:
     by_chance: float | None
 
 
-def listed(store: Store, wanted: Wanted, limits: Limits = Limits()) -> Listed:
+def listed(store: Store, wanted: Wanted, limits: Limits) -> Listed:
     """The page that is wanted, or the first where there are not so many.
 
     Raises:
@@ -152,7 +154,7 @@ def listed(store: Store, wanted: Wanted, limits: Limits = Limits()) -> Listed:
     sql = f"""{_LISTED}
     SELECT * EXCLUDE (false_alarm_rate), count(*) OVER () AS total FROM listed {where}
     ORDER BY {ORDERS[wanted.order][1]} LIMIT {PAGE_ROWS} OFFSET {(wanted.page - 1) * PAGE_ROWS}
-    """  # noqa: S608 - all that is put in is of this module
+    """  # noqa: S608 - see above
     found = query(store, sql, limits, texts)
     if not found.num_rows and wanted.page > 1:
         return listed(store, replace(wanted, page=1), limits)
@@ -160,7 +162,7 @@ def listed(store: Store, wanted: Wanted, limits: Limits = Limits()) -> Listed:
     return Listed(found.drop_columns(["total"]), total, wanted.page, max(1, -(-total // PAGE_ROWS)))
 
 
-def summary(store: Store, limits: Limits = Limits()) -> Summary:
+def summary(store: Store, limits: Limits) -> Summary:
     """Counts over all runs of `store`.
 
     Raises:
@@ -170,7 +172,7 @@ def summary(store: Store, limits: Limits = Limits()) -> Summary:
     SELECT project, result, count(*) AS runs, max(audited_at) AS audited_at, sum(false_alarm_rate) AS by_chance,
         count(false_alarm_rate) AS rates
     FROM listed GROUP BY project, result ORDER BY project
-    """  # noqa: S608 - as above
+    """  # noqa: S608 - see above
     rows = query(store, sql, limits).to_pylist()
     tested = [row for row in rows if row["result"] in {"change", "none"}]
     runs = sum(row["runs"] for row in tested)
@@ -183,14 +185,14 @@ def summary(store: Store, limits: Limits = Limits()) -> Summary:
     )
 
 
-def run_called(store: Store, name: str, limits: Limits = Limits()) -> RunTables:
+def run_called(store: Store, name: str, limits: Limits) -> RunTables:
     """The tables of the run whose `id` is `name`.
 
     Raises:
         NotFoundError: There is none, or no longer.
         StoreError: A file of the store is damaged.
     """
-    sql = f"SELECT tracker, project, run_id, run_name FROM runs WHERE {_ID} = $name"  # noqa: S608 - as above
+    sql = f"SELECT tracker, project, run_id, run_name FROM runs WHERE {_ID} = $name"  # noqa: S608 - see above
     found = query(store, sql, limits, {"name": name}).to_pylist()
     tables = store.read_run(RunKey(**found[0])) if found else None
     if tables is None:

@@ -14,11 +14,9 @@ from tests.browse.serving import Served, serving
 from tests.report.synthetic_runs import make_run, small_store
 
 HOSTILE = (
-    "</script><script>window.canary=1</script>",
-    '"><svg/onload=window.canary=1>',
-    "'; DROP TABLE runs; --",
-    "{{ 7*7 }}{% raw %}",
-    "../../etc/passwd?x=1&y=2#z",
+    "</script></textarea><script>window.canary=1</script>",
+    "\"><svg/onload=window.canary=1>'; DROP TABLE runs; --",
+    "{{ 7*7 }}{% raw %}../../etc/passwd?x=1&y=2#z",
 )
 FEW = 55
 """Small runs of one project, more than a page holds."""
@@ -28,7 +26,9 @@ def fill(folder: Path) -> Store:
     store = Store.open(folder)
     for project in ("modular addition", "digits"):
         store.write_runs([run for run in small_store() if run.key.project == project])
-    few = [make_run(f"few-{n:02}", project="many", seed=n, checkpoints=3, groups=(), change_at=None) for n in range(FEW)]
+    few = [
+        make_run(f"few-{n:02}", project="many", seed=n, checkpoints=3, groups=(), change_at=None) for n in range(FEW)
+    ]
     store.write_runs(few)
     for number, name in enumerate(HOSTILE):
         url, group = f"javascript:window.canary=1//{name}", ("total", name)
@@ -41,7 +41,7 @@ def fill(folder: Path) -> Store:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("browse") / "store"
     fill(folder)
-    with serving(folder, "--timeout", "5") as server:
+    with serving(folder) as server:
         yield server
         assert server.end() == (0, "")
 

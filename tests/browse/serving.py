@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ from urllib.parse import urlencode
 
 import httpx
 
+from pipelines.browse_app import Site
+from spectral_edge.query import Limits
+from spectral_edge.store import Store
 from tests.e2e.command_line import CommandLine
 
 LONG = "select count(*) from range(1000000000000)"
@@ -52,3 +56,14 @@ def serving(store: Path, *options: str) -> Iterator[Served]:
     finally:
         process.kill()
         process.wait(60)
+
+
+def asked(store: Store, *paths: str, seconds: float = 60.0) -> list[httpx.Response]:
+    """Answers of the application to all of `paths` at once, without a server around it."""
+
+    async def ask() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(Site(store, Limits(seconds)).application(["here"]))
+        async with httpx.AsyncClient(transport=transport, base_url="http://here", timeout=120) as client:
+            return list(await asyncio.gather(*(client.get(path) for path in paths)))
+
+    return asyncio.run(ask())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import threading
 from pathlib import Path
 
 import httpx
@@ -14,7 +13,7 @@ from spectral_edge.query import query
 from spectral_edge.report.view import anchor
 from spectral_edge.store import Store
 from tests.browse.conftest import FEW, HOSTILE
-from tests.browse.serving import LONG, Served
+from tests.browse.serving import Served
 from tests.e2e.command_line import tree
 from tests.report.synthetic_runs import make_run
 
@@ -23,7 +22,7 @@ PATHS = ("/", "/query", "/query?sql=failures", "/query?sql=wrong", "/api/runs", 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_every_answer_has_the_headers(served: Served, path: str) -> None:
-    headers = httpx.get(served.address.rstrip("/") + path).headers
+    headers = served.get(path).headers
     assert headers["content-security-policy"].startswith("default-src 'none'; ")
     assert "frame-ancestors 'none'" in headers["content-security-policy"]
     assert "unsafe" not in headers["content-security-policy"]
@@ -46,13 +45,16 @@ def test_other_sites_may_link_but_not_embed(served: Served) -> None:
     link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
     frame = link | {"Sec-Fetch-Dest": "iframe"}
     neighbour = elsewhere | {"Sec-Fetch-Site": "same-site"}
-    asked = [served.get("/query", headers, sql="failures").status_code for headers in (elsewhere, frame, neighbour, link)]
+    asked = [
+        served.get("/query", headers, sql="failures").status_code for headers in (elsewhere, frame, neighbour, link)
+    ]
     assert asked == [403, 403, 403, 200]
 
 
 def test_nothing_can_be_sent(served: Served) -> None:
     for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS"):
-        assert httpx.request(method, served.to("/query", sql="failures")).status_code == 405
+        answer = httpx.request(method, served.to("/query", sql="failures"), timeout=120)
+        assert answer.status_code == 405
 
 
 FORBIDDEN = (
@@ -134,17 +136,6 @@ def test_a_large_answer_is_cut_and_a_larger_one_refused(served: Served) -> None:
     large = served.get("/query.csv", sql="select range, repeat('x', 1000) from range(1000000)")
     assert large.status_code == 400
     assert "larger than" in large.text
-
-
-def test_long_questions_end_and_pages_are_not_held_up_by_them(served: Served) -> None:
-    asked: list[httpx.Response] = []
-    threads = [threading.Thread(target=lambda: asked.append(served.get("/api/query", sql=LONG))) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    assert served.get("/").status_code == 200
-    for thread in threads:
-        thread.join()
-    assert [answer.json()["error"]["message"] for answer in asked] == ["the query took longer than 5 s."] * 3
 
 
 def test_what_is_audited_meanwhile_is_there(served: Served) -> None:

@@ -39,7 +39,8 @@ _SEAL: Final = (
 _SCHEMAS: Final = {**SCHEMAS, audit_log.TABLE: audit_log.SCHEMA}
 _ROWS_AT_ONCE: Final = 16_384
 Parameters = Mapping[str, str | int | float]
-_HELP: Final = f"spectral-edge query {next(iter(QUESTIONS))}, or another named question: {', '.join(QUESTIONS)}"
+HELP: Final = f"spectral-edge query {next(iter(QUESTIONS))}, or another named question: {', '.join(QUESTIONS)}"
+"""The next step of who wrote SQL that cannot be answered."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def _said_plainly(sql: str, views: Mapping[str, pds.Dataset], limits: Limits) ->
     except (OSError, pa.ArrowException) as error:  # what Arrow makes of DuckDB's errors while it reads
         if "INTERRUPT" in str(error):
             raise _too_long(limits) from error
-        raise _damage(sql, views) or UsageError(str(error).strip(), next_step=_HELP) from error
+        raise _damage(sql, views) or UsageError(str(error).strip(), next_step=HELP) from error
 
 
 def _too_long(limits: Limits) -> UsageError:
@@ -148,7 +149,7 @@ def _too_long(limits: Limits) -> UsageError:
 def _one_select(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Statement:
     statements = connection.extract_statements(sql)
     if len(statements) != 1:
-        raise UsageError(f"expected one SQL statement, got {len(statements)}.", next_step=_HELP)
+        raise UsageError(f"expected one SQL statement, got {len(statements)}.", next_step=HELP)
     try:
         kind = statements[0].type
     except ValueError:  # a statement so rare that DuckDB's Python package has no name for it
@@ -157,7 +158,7 @@ def _one_select(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.State
         raise UsageError(
             "the store is read-only: expected a statement that starts with SELECT, WITH, FROM, VALUES, DESCRIBE, "
             "SUMMARIZE or SHOW.",
-            next_step=_HELP,
+            next_step=HELP,
         )
     return statements[0]
 
@@ -166,10 +167,10 @@ def _explained(error: duckdb.Error, sql: str, views: Mapping[str, pds.Dataset]) 
     """What went wrong in the words of DuckDB, unless it was a file of the store."""
     said = str(error).strip()
     if isinstance(error, duckdb.CatalogException | duckdb.BinderException):
-        return UsageError(f"{said}\n{_what_exists(sql)}", next_step=_HELP)
+        return UsageError(f"{said}\n{_what_exists(sql)}", next_step=HELP)
     if isinstance(error, duckdb.ParserException | duckdb.PermissionException):
-        return UsageError(said, next_step=_HELP)
-    return _damage(sql, views) or UsageError(said, next_step=_HELP)
+        return UsageError(said, next_step=HELP)
+    return _damage(sql, views) or UsageError(said, next_step=HELP)
 
 
 def _damage(sql: str, views: Mapping[str, pds.Dataset]) -> SpectralEdgeError | None:

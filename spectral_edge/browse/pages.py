@@ -15,6 +15,7 @@ from markupsafe import Markup
 from spectral_edge.browse.answers import ROWS_SHOWN, FirstRows
 from spectral_edge.browse.runs import ORDERS, RESULTS, Listed, Summary, Wanted
 from spectral_edge.errors import SpectralEdgeError
+from spectral_edge.query import HELP
 from spectral_edge.questions import QUESTIONS
 from spectral_edge.report.page import style_policy
 from spectral_edge.report.palette import REGIMES
@@ -66,6 +67,7 @@ def query_page(place: str, asked: Asked) -> str:
         place=place,
         asked=asked,
         example=EXAMPLE,
+        next_step=asked.error.next_step if asked.error and asked.error.next_step != HELP else "",
         questions={name: (one.meaning, _address("/query", {"sql": one.sql})) for name, one in QUESTIONS.items()},
         downloads={
             words: _address(f"/query.{suffix}", told) for suffix, words in (("csv", "CSV"), ("parquet", "Parquet"))

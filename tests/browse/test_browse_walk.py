@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
 
 import pytest
 from browser import Browser
@@ -118,21 +122,45 @@ def test_it_can_be_read_in_the_dark_and_on_a_phone(visit: Visit) -> None:
         assert browser.run("return document.documentElement.scrollWidth") == 380
 
 
-@pytest.mark.parametrize("how", ["fetch", "frame", "picture"])
-def test_another_page_in_the_same_browser_gets_nothing(visit: Visit, served: Served, how: str) -> None:
-    script = {
-        "fetch": "fetch(arguments[0]).then(() => done('read'), () => done('refused'))",
-        "frame": "const it = document.createElement('iframe'); it.src = arguments[0]; document.body.append(it);"
-        "it.onload = () => done(it.contentDocument === null && 'refused')",
-        "picture": "const it = new Image(); it.onload = () => done('read'); it.onerror = () => done('refused');"
-        "it.src = arguments[0]",
-    }[how]
-    browser = visit()
-    browser.visit("data:text/html,<title>Elsewhere</title><body>")
-    found = browser.driver.execute_async_script(f"const done = arguments[1]; {script}", served.to("/api/runs"))
-    assert found == "refused"
-    if (
-        how == "frame"
-    ):  # a frame's content cannot be seen from outside, whatever it is: that it was refused tells the console
-        browser.driver.switch_to.frame(0)
-        assert "many" not in browser.run("return document.documentElement.textContent")
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[str]:
+    """The address of an empty page of somebody else."""
+    (tmp_path / "index.html").write_text("<!doctype html><title>Elsewhere</title><body>")
+    handler = partial(QuietHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever).start()
+        try:
+            yield f"http://localhost:{server.server_port}/index.html"
+        finally:
+            server.shutdown()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+FETCH = """
+const done = arguments[1];
+fetch(arguments[0], { mode: "no-cors" }).then(() => done("answered"), () => done("refused"));
+"""
+LINK = "document.body.append(Object.assign(document.createElement('a'), { href: arguments[0], text: 'x' }))"
+FRAME = """
+const done = arguments[1];
+document.body.append(Object.assign(document.createElement("iframe"), { src: arguments[0], onload: () => done() }));
+"""
+
+
+def test_a_page_elsewhere_can_link_and_nothing_else(visit: Visit, served: Served, elsewhere: str) -> None:
+    target = served.to("/api/runs")
+    browser = visit().visit(elsewhere)
+    assert browser.driver.execute_async_script(FETCH, target) == "refused"
+    browser.driver.execute_async_script(FRAME, target)
+    browser.driver.switch_to.frame(0)
+    assert "run_name" not in browser.run("return document.documentElement.textContent")
+    browser.driver.switch_to.default_content()
+    browser.run(
+        "document.body.append(Object.assign(document.createElement('a'), { href: arguments[0], text: 'x' }))", target
+    )
+    follow(browser, "a")
+    assert "run_name" in browser.run("return document.documentElement.textContent")

@@ -41,7 +41,7 @@ from pipelines.cli_schedules import add_commands
 from pipelines.named_trackers import places
 from pipelines.settings import load_settings, sources_of
 from pipelines.terminal import exit_code, print_error, use_log_format
-from spectral_edge.errors import SpectralEdgeError
+from spectral_edge.errors import SpectralEdgeError, UsageError
 
 app = typer.Typer(
     name="spectral-edge",
@@ -167,15 +167,40 @@ def runs(store: StoreOption = None, as_json: JsonOption = False) -> None:
     print_runs(load_settings(store=store).store, "json" if as_json else "table")
 
 
-@app.command(epilog="Example: spectral-edge report --output report.html")
-def report(
-    output: Annotated[Path, typer.Option(help="HTML file to write.")],
+@app.command(
+    epilog="Examples: spectral-edge report --output report.html | spectral-edge report --serve --store s3://bucket/audits"
+)
+def report(  # noqa: PLR0913, PLR0917 - as above
+    output: Annotated[Path | None, typer.Option(help="HTML file to write.")] = None,
     store: StoreOption = None,
+    serve: Annotated[bool, typer.Option("--serve", help="Show the store in the browser until Ctrl-C.")] = False,
+    host: Annotated[str, typer.Option(help="With --serve: address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="With --serve: port; 0 takes one that is free.")] = 8642,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="With --serve: name that a proxy asks for. Can be given repeatedly."),
+    ] = None,
+    anyone_may_read: Annotated[
+        bool, typer.Option("--anyone-may-read", help="With --serve: allow a --host that others reach. No password.")
+    ] = False,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="With --serve: of one question in SQL.")] = 30.0,
+    open_: Annotated[bool, typer.Option("--open", help="With --serve: open the browser.")] = False,
 ) -> None:
-    """Write one self-contained HTML page over all audited runs."""
-    from pipelines.store_commands import write_page  # noqa: PLC0415 - see above
+    """Write one self-contained HTML page over all audited runs, or show the store in the browser. Changes nothing."""
+    if serve == (output is not None):
+        raise UsageError(
+            "use one of --output and --serve.",
+            next_step="spectral-edge report --output report.html, or spectral-edge report --serve.",
+        )
+    place = load_settings(store=store).store
+    if output is not None:
+        from pipelines.store_commands import write_page  # noqa: PLC0415 - see above
 
-    write_page(load_settings(store=store).store, output)
+        write_page(place, output)
+        return
+    from pipelines.browse_command import BrowseRequest, browse  # noqa: PLC0415 - see above
+
+    browse(place, BrowseRequest(host, port, tuple(allowed_host or ()), anyone_may_read, timeout, open_))
 
 
 @app.command(epilog="Example: spectral-edge demo --folder spectral-edge-demo")

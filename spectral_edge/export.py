@@ -48,6 +48,14 @@ def export_query(store: Store, sql: str, output: Path) -> int:
         return _write(answer.schema, answer.batches, file, form)
 
 
+def as_file(answer: pa.Table, form: Format) -> bytes:
+    """What `export_query` writes of an answer, in memory."""
+    sink = pa.BufferOutputStream()
+    _write(answer.schema, answer.to_batches(), sink, form)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
 def export_runs(
     store: Store, output: Path, form: Format = "parquet", projects: Sequence[str] = (), runs: Sequence[str] = ()
 ) -> dict[str, int]:
@@ -101,11 +109,11 @@ def _by_project(views: dict[str, pds.Dataset], name: str, wanted: pc.Expression)
         yield from sorted_batches(views[name].filter(here & wanted), name)
 
 
-def _write(schema: pa.Schema, batches: Iterable[pa.RecordBatch], file: Path, form: Format) -> int:
+def _write(schema: pa.Schema, batches: Iterable[pa.RecordBatch], file: Path | pa.NativeFile, form: Format) -> int:
     return (_write_csv if form == "csv" else _write_parquet)(schema, batches, file)
 
 
-def _write_parquet(schema: pa.Schema, batches: Iterable[pa.RecordBatch], file: Path) -> int:
+def _write_parquet(schema: pa.Schema, batches: Iterable[pa.RecordBatch], file: Path | pa.NativeFile) -> int:
     rows = 0
     with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
         for batch in batches:
@@ -114,7 +122,7 @@ def _write_parquet(schema: pa.Schema, batches: Iterable[pa.RecordBatch], file: P
     return rows
 
 
-def _write_csv(schema: pa.Schema, batches: Iterable[pa.RecordBatch], file: Path) -> int:
+def _write_csv(schema: pa.Schema, batches: Iterable[pa.RecordBatch], file: Path | pa.NativeFile) -> int:
     rows, flat = 0, pa.schema([pa.field(field.name, _flat_type(field.type)) for field in schema])
     with csv.CSVWriter(file, flat) as writer:
         for batch in batches:

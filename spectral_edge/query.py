@@ -38,7 +38,9 @@ _SEAL: Final = (
 )
 _SCHEMAS: Final = {**SCHEMAS, audit_log.TABLE: audit_log.SCHEMA}
 _ROWS_AT_ONCE: Final = 16_384
-_HELP: Final = f"spectral-edge query {next(iter(QUESTIONS))}, or another named question: {', '.join(QUESTIONS)}"
+Parameters = Mapping[str, str | int | float]
+HELP: Final = f"spectral-edge query {next(iter(QUESTIONS))}, or another named question: {', '.join(QUESTIONS)}"
+"""The next step of who wrote SQL that cannot be answered."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,14 @@ class Limits:
     """Size of an answer that is held in memory, as Arrow."""
 
 
-def query(store: Store, sql: str, limits: Limits = Limits()) -> pa.Table:
+def query(store: Store, sql: str, limits: Limits = Limits(), parameters: Parameters | None = None) -> pa.Table:
     """Answer `sql`, one SELECT over the tables of `SCHEMAS` and `audit_log`.
 
     Args:
         store: Whose committed rows the views show, all of one moment.
         sql: DuckDB SQL, or the name of one of `QUESTIONS`.
         limits: When it is given up.
+        parameters: What `$name` in `sql` stands for, by name.
 
     Returns:
         The rows, in the order that the SQL gives. Sums of integers come as decimal128(38, 0), DuckDB's HUGEINT.
@@ -71,7 +74,7 @@ def query(store: Store, sql: str, limits: Limits = Limits()) -> pa.Table:
         UsageError: The SQL is wrong, is not one SELECT, wants a file, or takes more than `limits`.
         StoreError: A file of the store is damaged.
     """
-    with batches_of(store, sql, limits) as answer:
+    with batches_of(store, sql, limits, parameters) as answer:
         batches, size = [], 0
         for batch in answer.batches:
             batches.append(batch)
@@ -92,7 +95,9 @@ class Answer(NamedTuple):
 
 
 @contextmanager
-def batches_of(store: Store, sql: str, limits: Limits = Limits()) -> Iterator[Answer]:
+def batches_of(
+    store: Store, sql: str, limits: Limits = Limits(), parameters: Parameters | None = None
+) -> Iterator[Answer]:
     """The answer to `sql` batch by batch, for who does not want all of it in memory; see :func:`query`."""
     text = QUESTIONS[sql.strip()].sql if sql.strip() in QUESTIONS else sql
     views = store.datasets() | {audit_log.TABLE: audit_log.AuditLog(store.location).dataset(store.moment)}
@@ -106,7 +111,8 @@ def batches_of(store: Store, sql: str, limits: Limits = Limits()) -> Iterator[An
         alarm.start()
         try:
             with _said_plainly(text, views, limits):
-                reader = connection.sql(_one_select(connection, text)).to_arrow_reader(_ROWS_AT_ONCE)
+                relation = connection.sql(_one_select(connection, text), params=parameters)
+                reader = relation.to_arrow_reader(_ROWS_AT_ONCE)
             yield Answer(reader.schema, _read(reader, text, views, limits))
         finally:
             alarm.cancel()
@@ -130,7 +136,7 @@ def _said_plainly(sql: str, views: Mapping[str, pds.Dataset], limits: Limits) ->
     except (OSError, pa.ArrowException) as error:  # what Arrow makes of DuckDB's errors while it reads
         if "INTERRUPT" in str(error):
             raise _too_long(limits) from error
-        raise _damage(sql, views) or UsageError(str(error).strip(), next_step=_HELP) from error
+        raise _damage(sql, views) or UsageError(str(error).strip(), next_step=HELP) from error
 
 
 def _too_long(limits: Limits) -> UsageError:
@@ -143,7 +149,7 @@ def _too_long(limits: Limits) -> UsageError:
 def _one_select(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Statement:
     statements = connection.extract_statements(sql)
     if len(statements) != 1:
-        raise UsageError(f"expected one SQL statement, got {len(statements)}.", next_step=_HELP)
+        raise UsageError(f"expected one SQL statement, got {len(statements)}.", next_step=HELP)
     try:
         kind = statements[0].type
     except ValueError:  # a statement so rare that DuckDB's Python package has no name for it
@@ -152,7 +158,7 @@ def _one_select(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.State
         raise UsageError(
             "the store is read-only: expected a statement that starts with SELECT, WITH, FROM, VALUES, DESCRIBE, "
             "SUMMARIZE or SHOW.",
-            next_step=_HELP,
+            next_step=HELP,
         )
     return statements[0]
 
@@ -161,10 +167,10 @@ def _explained(error: duckdb.Error, sql: str, views: Mapping[str, pds.Dataset]) 
     """What went wrong in the words of DuckDB, unless it was a file of the store."""
     said = str(error).strip()
     if isinstance(error, duckdb.CatalogException | duckdb.BinderException):
-        return UsageError(f"{said}\n{_what_exists(sql)}", next_step=_HELP)
+        return UsageError(f"{said}\n{_what_exists(sql)}", next_step=HELP)
     if isinstance(error, duckdb.ParserException | duckdb.PermissionException):
-        return UsageError(said, next_step=_HELP)
-    return _damage(sql, views) or UsageError(said, next_step=_HELP)
+        return UsageError(said, next_step=HELP)
+    return _damage(sql, views) or UsageError(said, next_step=HELP)
 
 
 def _damage(sql: str, views: Mapping[str, pds.Dataset]) -> SpectralEdgeError | None:

@@ -47,10 +47,23 @@ from spectral_edge.tables import METRICS, RunTables
 _KEY: Final = ("tracker", "project", "run_id")
 
 
-def run_chart_html(tables: RunTables) -> str:
-    """One run as one HTML file that works offline: verdict, charts by group, tables of changes and scores, settings."""
+def run_chart_html(tables: RunTables, *, home: str = "") -> str:
+    """One run as one HTML file that works offline: verdict, charts by group, tables of changes and scores, settings.
+
+    With `home`, the address of a page with all runs, it leads back there.
+    """
     scores = scores_of_rows(RunFacts.of(tables.summary), tables.scorecard.to_pylist())
-    return render_page(tables.runs, tables.gaps, tables.transitions, scores, tables.metrics, single=True)
+    return render_page(tables.runs, tables.gaps, tables.transitions, scores, tables.metrics, single=True, home=home)
+
+
+def content_policy() -> str:
+    """The content policy that every page rendered here carries, for a server's header."""
+    return _policy(_asset("page.css"), (_vega(), _asset("page.js")))
+
+
+def style_policy(styles: str) -> str:
+    """The part of a content policy that allows this style, and no other."""
+    return f"style-src {_hash(styles)}"
 
 
 def write_report(store: Store, output: Path) -> None:
@@ -82,6 +95,7 @@ def render_page(
     *,
     single: bool = False,
     before: Before | None = None,
+    home: str = "",
 ) -> str:
     """The report as HTML.
 
@@ -93,12 +107,13 @@ def render_page(
         metrics: Rows of table `metrics` of these runs; only `METRIC_COLUMNS` are read. None: there are none.
         single: Leave out the overview; `runs` has one row.
         before: What the store held before the last audit, to say what is new; see :mod:`.last_audit`.
+        home: Where the page of a single run leads back to; empty: nowhere.
     """
     views = list(_views(runs, gaps, transitions, METRICS.empty_table() if metrics is None else metrics))
     styles, scripts = _asset("page.css"), (_vega(), _asset("page.js"))
     card = scorecard_view(scores)
     run_page = _environment().get_template("run.html")
-    texts = (run_page.render(view=view, single=single, scores=card.by_run) for view in views)
+    texts = (run_page.render(view=view, single=single, home=home, scores=card.by_run) for view in views)
     sections = [Markup(text) for text in texts]  # noqa: S704  the template has escaped what is not ours
     return (
         _environment()
@@ -212,7 +227,7 @@ def _vega() -> str:
 def _policy(styles: str, scripts: Sequence[str]) -> str:
     """The content policy: nothing but what is in the file, named by hash; nothing evaluated, nothing fetched."""
     sources = " ".join(_hash(script) for script in scripts)
-    return f"default-src 'none'; script-src {sources}; style-src {_hash(styles)}; base-uri 'none'; form-action 'none'"
+    return f"default-src 'none'; script-src {sources}; {style_policy(styles)}; base-uri 'none'; form-action 'none'"
 
 
 def _hash(text: str) -> str:

@@ -1,10 +1,11 @@
-"""Writes what says the same as the code: docs/tables.md, docs/cli.md and deploy/prefect.yaml.
+"""Writes what says the same as the code: docs/tables.md, docs/cli.md, docs/json/ and deploy/prefect.yaml.
 
 `python tools/reference.py` writes them; with `--check` it only tells, by exit code 1, that one is out of date.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -17,7 +18,9 @@ from pydantic.fields import FieldInfo
 from typer.core import TyperGroup
 
 from pipelines.cli import app
+from pipelines.cli_run import EXIT_CODES
 from pipelines.deployments import prefect_yaml
+from pipelines.json_schemas import NAMES, schema_of
 from pipelines.settings import AuditSettings
 from spectral_edge import audit_log
 from spectral_edge.tables import SCHEMA_VERSION, SCHEMAS
@@ -49,6 +52,10 @@ order by q_value
 SETTINGS_INTRODUCTION = """\
 A flag comes first, then the environment (`SPECTRAL_EDGE_WINDOW` for `window`, and so on), then the file
 `spectral-edge.toml` in the working directory (`window = 10`), then the default.
+"""
+EXIT_INTRODUCTION = """\
+Every command ends with one of these. An error is one line on stderr, which says what to do next; with `--json` what can
+be told is on stdout all the same. [scripting.md](scripting.md) says what else scripts may rely on.
 """
 DEPLOYMENTS_INTRODUCTION = """\
 # Written from pipelines/deployments.py by `make reference`; edit that. `spectral-edge deploy` registers the same
@@ -93,8 +100,10 @@ def cli_page() -> str:
     if not isinstance(root, TyperGroup):
         raise TypeError(f"the command line should be a group of commands, not {type(root).__name__}")
     parts = [GENERATED.format(source="pipelines/cli.py"), "# The command line\n", *_help_section()]
-    for name in root.commands:
+    for name in root.list_commands(typer.Context(root)):
         parts += [f"## spectral-edge {name}\n", *_help_section(name)]
+    parts += [f"## Exit codes\n\n{EXIT_INTRODUCTION}", "| code | meaning |", "|---|---|"]
+    parts += [*(f"| {code} | {_cell(meaning)} |" for code, meaning in EXIT_CODES.items()), ""]
     parts += [f"## Settings\n\n{SETTINGS_INTRODUCTION}", "| setting | default | values |", "|---|---|---|"]
     parts += [_setting_row(name, field) for name, field in AuditSettings.model_fields.items()]
     return "\n".join([*parts, ""])
@@ -116,12 +125,20 @@ def _help_section(*command: str) -> list[str]:
         capture_output=True,
         text=True,
     )
-    shown = [line.rstrip() for line in done.stdout.replace("-c", "spectral-edge", 1).strip("\n ").splitlines()]
+    shown = [line.rstrip() for line in done.stdout.strip("\n ").splitlines()]
     return ["```text", *shown, "```\n"]
 
 
 def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
+
+
+def schema_files() -> dict[Path, str]:
+    """docs/json/: what `spectral-edge schema` prints."""
+    return {
+        DOCS / "json" / f"{name}.schema.json": json.dumps(schema_of(name), indent=2, ensure_ascii=False) + "\n"
+        for name in NAMES
+    }
 
 
 def deployments_file() -> str:
@@ -136,12 +153,14 @@ def main() -> int:
         DOCS / "tables.md": tables_page(),
         DOCS / "cli.md": cli_page(),
         DOCS.parent / "deploy" / "prefect.yaml": deployments_file(),
+        **schema_files(),
     }
     for path, text in pages.items():
         if path.exists() and path.read_text() == text:
             continue
         stale.append(path)
         if "--check" not in sys.argv:
+            path.parent.mkdir(exist_ok=True)
             path.write_text(text)
     for path in stale:
         sys.stdout.write(f"{path.relative_to(DOCS.parent)}\n")

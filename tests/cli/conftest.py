@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import pyarrow as pa
 import pytest
+from terminals import LONG, Said, Typed
 
 from pipelines import cli_run
 from pipelines.cli import app
 from spectral_edge.store import Store
 from tests.store.audits import audit, key_of
-
-
-class Said(NamedTuple):
-    """What a command said, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-
-Typed = Callable[..., Said]
 
 
 @pytest.fixture
@@ -39,9 +27,6 @@ def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         return Said(code, *capsys.readouterr())
 
     return run
-
-
-LONG = "this run was stopped by the scheduler of the cluster in the middle of the night, see the log of the job"
 
 
 @pytest.fixture(scope="session")

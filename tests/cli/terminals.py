@@ -10,11 +10,14 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
+LONG = "this run was stopped by the scheduler of the cluster in the middle of the night, see the log of the job"
+"""The error of a run."""
 COMMAND = str(Path(sys.executable).with_name("spectral-edge"))
 _OURS = ("SPECTRAL_EDGE_", "PREFECT_", "MLFLOW_", "WANDB_", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "COLUMNS", "LINES")
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -92,3 +95,15 @@ def piped(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedPro
         check=False,
         timeout=120,
     )
+
+
+class Said(NamedTuple):
+    """What a command said, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+Typed = Callable[..., Said]
+"""Runs a command in a folder, in this process."""

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from conftest import Typed
-from terminals import Terminal
+from terminals import Terminal, Typed
 
 from spectral_edge.store import Store
 from tests.json_documents import require_schema
@@ -45,17 +44,12 @@ def test_a_file_that_is_no_report_is_replaced_only_after_a_yes(folder: Path, typ
     assert "thesis.html is there, and is no report of spectral-edge: it would be replaced. Replace it? [y/N]" in no.text
     assert "stopped: nothing was written." in no.text
     assert thesis.read_text() == "<title>My thesis</title>"
-    yes = Terminal(folder, 200).run(*REPORT, "--output", "thesis.html", answer="y\n")
-    assert yes.code == 0, yes.text
+    assert typed(folder, *REPORT, "--output", "thesis.html", "--yes").code == 0
     assert "Spectral edge report" in thesis.read_text()
-
-
-def test_a_report_is_replaced_without_a_question(folder: Path, typed: Typed) -> None:
-    assert typed(folder, *REPORT, "--output", "x.html").code == 0
-    again = typed(folder, *REPORT, "--output", "x.html", "--json")
+    again = typed(folder, *REPORT, "--output", "thesis.html", "--json")  # a report by now: nothing is asked
     told = json.loads(again.out)
     require_schema("report", told)
-    assert (again.err, told["output"], told["bytes"]) == ("", "x.html", (folder / "x.html").stat().st_size)
+    assert (again.err, told["output"], told["bytes"]) == ("", "thesis.html", thesis.stat().st_size)
 
 
 def test_an_export_replaces_a_file_only_after_a_yes(folder: Path, typed: Typed) -> None:

@@ -7,8 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import Typed
-from terminals import COMMAND, environment
+from terminals import COMMAND, Typed, environment
 
 from pipelines.cli_run import EXIT_CODES, unknown_variables, use_colours_of
 
@@ -17,7 +16,7 @@ SLIPS = [
     (("audit", "dir:x", "--windw", "3"), "no such option: --windw. Did you mean --window"),
     (
         ("audit", "dir:x", "--window", "ten"),
-        "invalid value for '--window': Input should be a valid integer, unable to parse string as an integer.",
+        "integer. Next: spectral-edge audit --help",
     ),
     (("audit", "dir:x", "--annotate", "ful"), "Next: spectral-edge audit --help"),
     (("audit",), 'Next: name one (mlflow:EXPERIMENT, dir:PATH), or write sources = ["..."]'),
@@ -32,7 +31,7 @@ SLIPS = [
     (("export", "x", "--project", "tyo"), "Next: did you mean toy"),
     (("export", "x", "--run", "fist"), "Next: did you mean first"),
     (("scorecard", "--run", "name of frst"), "Next: did you mean name of first"),
-    (("retract", "dir:runs", "--run", "one-55f80", "--dry-run"), "Next: did you mean one-55f8024b?"),
+    (("retract", "dir:runs", "--run", "runs/on", "--dry-run"), "no such run. Next: name one of one-"),
     (("probe", "dir:runs", "--probe", "a:b", "--windows", "0"), "Next: spectral-edge probe --help"),
     (("schema", "audits"), "Next: did you mean audit"),
 ]

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from conftest import Typed
-from terminals import Terminal
+from terminals import Terminal, Typed
 
 from pipelines.cli import app
 from pipelines.cli_help import example_commands

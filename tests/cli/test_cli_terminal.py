@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import LONG, Typed
-from terminals import Terminal, piped
+from terminals import LONG, Terminal, Typed, piped
 
 from pipelines.columns import FOLDED, fitting
 from tests.json_documents import require_schema

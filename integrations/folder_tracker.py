@@ -40,6 +40,7 @@ from integrations.tracker import (
 )
 from spectral_edge.errors import FetchInterruptedError, NotFoundError, UsageError
 from spectral_edge.series import MetricSeries
+from spectral_edge.suggestions import meant
 from spectral_edge.tables import RunKey
 
 
@@ -70,7 +71,7 @@ class FolderTracker:
         runs = {run.key.run_id: run for run in map(self._tracked, places)}
         for run_id in selection.run_ids:
             if run_id not in runs:
-                raise NotFoundError("no such run.", run=run_id, file=selection.container)
+                raise NotFoundError("no such run.", run=run_id, file=selection.container, next_step=meant(run_id, runs))
         named = [runs[run_id] for run_id in selection.run_ids or runs]
         since = selection.criteria.since
         return iter([run for run in named if since is None or _is_written_since(_place_of(run), since)])

@@ -46,6 +46,7 @@ from integrations.wandb_steps import LoggedArtifact
 from integrations.wandb_values import is_training_metric, params_of
 from spectral_edge.errors import FetchInterruptedError, NotFoundError, UsageError
 from spectral_edge.series import MetricSeries
+from spectral_edge.suggestions import meant
 from spectral_edge.tables import RunKey
 
 SILENCE: Final = 3600.0
@@ -85,9 +86,12 @@ class WandbOfflineTracker:
                 next_step="name the folders that are wanted, or select by `state` and `since`.",
             )
         runs = [self._tracked(folders) for folders in runs_in(Path(selection.container).expanduser())]
+        known = {run.key.run_id for run in runs}
         for run_id in selection.run_ids:
-            if run_id not in {run.key.run_id for run in runs}:
-                raise NotFoundError("no such run.", run=run_id, file=selection.container)
+            if run_id not in known:
+                raise NotFoundError(
+                    "no such run.", run=run_id, file=selection.container, next_step=meant(run_id, known)
+                )
         named = [run for run in runs if not selection.run_ids or run.key.run_id in selection.run_ids]
         return iter([run for run in named if criteria.admit(run.state, run.started_at, run.ended_at)])
 

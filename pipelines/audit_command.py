@@ -56,7 +56,7 @@ def forecast_sources(sources: Sequence[str], settings: AuditSettings, *, as_json
     Raises:
         UsageError: A source that cannot be.
     """
-    from pipelines.forecast import Forecast, forecast  # noqa: PLC0415 - an audit has no use for it
+    from pipelines.forecast import FIRST, Forecast, forecast  # noqa: PLC0415 - an audit has no use for it
     from pipelines.sources_in_turn import in_order  # noqa: PLC0415 - as above
 
     _require_known(sources, settings)
@@ -64,7 +64,9 @@ def forecast_sources(sources: Sequence[str], settings: AuditSettings, *, as_json
     def look(source: str) -> Forecast:
         found = forecast(source, settings)
         if not as_json and found.rows:
-            print_table(list(found.rows[0]), found.rows)
+            print_table(list(found.rows[0]), found.rows, first=FIRST)
+            for line in found.writes_in_words:
+                typer.echo(line)
         for run in found.runs:
             if run.error:
                 print_error(run.error)

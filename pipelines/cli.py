@@ -2,7 +2,8 @@
 
 Those modules are imported inside the commands: torch, MLflow and Prefect take seconds, and `--help` needs none of them.
 
-Exit codes: 0 all is well, 1 a run failed or could not be reached, 2 the request was wrong.
+Examples, panels and the order of commands in help are in :mod:`pipelines.cli_help`, exit codes in
+:mod:`pipelines.cli_run`.
 """
 
 from __future__ import annotations
@@ -15,17 +16,34 @@ from typing import Annotated
 import typer
 
 from pipelines import store_cli
+from pipelines.cli_audit_options import (
+    AnnotateOption,
+    DaskOption,
+    DeviceOption,
+    DryRunOption,
+    ForceOption,
+    IncludeOption,
+    IntoOption,
+    LogFormatOption,
+    MaxBytesOption,
+    MaxMinutesOption,
+    MaxRunsOption,
+    MetricDirectionOption,
+    MetricOption,
+    MetricsFileOption,
+    RecheckOption,
+    ShardsOption,
+    WorkersOption,
+)
+from pipelines.cli_completion import complete_project, complete_run
+from pipelines.cli_help import BEGIN, Commands
 from pipelines.cli_options import (
-    Device,
-    Direction,
+    CsvOption,
     FilterOption,
-    Into,
     JsonOption,
     LagsOption,
     LearningRateMetricOption,
     LearningRateParamOption,
-    Level,
-    LogFormat,
     MaxDiskOption,
     SeriesOption,
     SinceOption,
@@ -36,19 +54,23 @@ from pipelines.cli_options import (
     TrackingUriOption,
     WeightDecayParamOption,
     WindowOption,
+    YesOption,
+    form_of,
 )
+from pipelines.cli_run import run as run_command
 from pipelines.cli_schedules import add_commands
+from pipelines.cli_schema import add_schema
 from pipelines.named_trackers import places
 from pipelines.settings import load_settings, sources_of
-from pipelines.terminal import exit_code, print_error, use_log_format
-from spectral_edge.errors import SpectralEdgeError, UsageError
+from pipelines.terminal import use_log_format
+from spectral_edge.errors import UsageError
 
 app = typer.Typer(
     name="spectral-edge",
     help="Audits the checkpoints of training runs: spectral gaps of parameter updates, and when they change.",
-    epilog="Start with: spectral-edge demo. Settings also come from SPECTRAL_EDGE_* variables and spectral-edge.toml.",
+    epilog=BEGIN,
+    cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -69,7 +91,7 @@ def _root(
     pass
 
 
-@app.command(epilog="Examples: spectral-edge audit mlflow:my-experiment | spectral-edge audit dir:runs --dry-run")
+@app.command()
 def audit(  # noqa: PLR0913, PLR0917 - one parameter a flag; typer fills them by name
     sources: SourcesArgument = None,
     filter_: FilterOption = None,
@@ -78,40 +100,29 @@ def audit(  # noqa: PLR0913, PLR0917 - one parameter a flag; typer fills them by
     store: StoreOption = None,
     window: WindowOption = None,
     lags: LagsOption = None,
-    device: Annotated[Device | None, typer.Option(help="Default: auto, cuda where torch has it.")] = None,
-    metric: Annotated[str | None, typer.Option(help="Evaluation metric to compare with.")] = None,
-    metric_direction: Annotated[
-        Direction | None, typer.Option(help="Which of its values are better. Default: its name tells.")
-    ] = None,
+    device: DeviceOption = None,
+    metric: MetricOption = None,
+    metric_direction: MetricDirectionOption = None,
     learning_rate_metric: LearningRateMetricOption = None,
     learning_rate_param: LearningRateParamOption = None,
     weight_decay_param: WeightDecayParamOption = None,
-    include: Annotated[str | None, typer.Option(help="Kinds of tensors followed. Default: parameters.")] = None,
+    include: IncludeOption = None,
     series: SeriesOption = None,
-    annotate: Annotated[Level | None, typer.Option(help="What is written to the runs. Default: full.")] = None,
-    into: Annotated[
-        Into | None, typer.Option(help="To the run, or to one of its own beside it. Default: run; W&B: child.")
-    ] = None,
+    annotate: AnnotateOption = None,
+    into: IntoOption = None,
     tracking_uri: TrackingUriOption = None,
     max_disk: MaxDiskOption = None,
-    workers: Annotated[int | None, typer.Option(help="Runs audited at once. Default: 1.")] = None,
-    dask: Annotated[
-        str | None,
-        typer.Option(metavar="ADDRESS", help="Dask scheduler (tcp://host:8786) whose workers read, or local:N."),
-    ] = None,
-    shards: Annotated[
-        int | None, typer.Option(help="Parts that workers read a run in. Default: by the size of its checkpoints.")
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Audit again what the store holds already.")] = False,
-    recheck: Annotated[
-        bool, typer.Option("--recheck", help="Look at every run, also where nothing seems new.")
-    ] = False,
-    max_bytes: Annotated[str | None, typer.Option(help="Start no run after so much was read, such as 500GB.")] = None,
-    max_minutes: Annotated[float | None, typer.Option(help="Start no run after so many minutes.")] = None,
-    max_runs: Annotated[int | None, typer.Option(help="Audit no more runs than these.")] = None,
-    metrics_file: Annotated[Path | None, typer.Option(help="Write how it went to this file, for Prometheus.")] = None,
-    log_format: Annotated[LogFormat | None, typer.Option(help="Of what is told on stderr. Default: text.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done, and its cost.")] = False,
+    workers: WorkersOption = None,
+    dask: DaskOption = None,
+    shards: ShardsOption = None,
+    force: ForceOption = False,
+    recheck: RecheckOption = False,
+    max_bytes: MaxBytesOption = None,
+    max_minutes: MaxMinutesOption = None,
+    max_runs: MaxRunsOption = None,
+    metrics_file: MetricsFileOption = None,
+    log_format: LogFormatOption = None,
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Audit the runs of each SOURCE: read checkpoints, store tables, write results back to the runs.
@@ -159,20 +170,23 @@ def audit(  # noqa: PLR0913, PLR0917 - one parameter a flag; typer fills them by
 store_cli.add_query(app)
 
 
-@app.command(epilog="Example: spectral-edge runs --store s3://bucket/audits")
-def runs(store: StoreOption = None, as_json: JsonOption = False) -> None:
+@app.command()
+def runs(store: StoreOption = None, as_json: JsonOption = False, as_csv: CsvOption = False) -> None:
     """List the audited runs: status, regime, transitions, and what went wrong."""
+    form = form_of(as_json=as_json, as_csv=as_csv)
     from pipelines.store_commands import print_runs  # noqa: PLC0415 - see above
 
-    print_runs(load_settings(store=store).store, "json" if as_json else "table")
+    print_runs(load_settings(store=store).store, form)
 
 
-@app.command(
-    epilog="Examples: spectral-edge report --output report.html | spectral-edge report --serve --store s3://bucket/audits"
-)
+@app.command()
 def report(  # noqa: PLR0913, PLR0917 - as above
-    output: Annotated[Path | None, typer.Option(help="HTML file to write.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="HTML file to write. Asks before it replaces another kind of file.")
+    ] = None,
     store: StoreOption = None,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
     serve: Annotated[bool, typer.Option("--serve", help="Show the store in the browser until Ctrl-C.")] = False,
     host: Annotated[str, typer.Option(help="With --serve: address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="With --serve: port; 0 takes one that is free.")] = 8642,
@@ -196,14 +210,14 @@ def report(  # noqa: PLR0913, PLR0917 - as above
     if output is not None:
         from pipelines.store_commands import write_page  # noqa: PLC0415 - see above
 
-        write_page(place, output)
+        write_page(place, output, ask=not yes, as_json=as_json)
         return
     from pipelines.browse_command import BrowseRequest, browse  # noqa: PLC0415 - see above
 
     browse(place, BrowseRequest(host, port, tuple(allowed_host or ()), anyone_may_read, timeout, open_))
 
 
-@app.command(epilog="Example: spectral-edge demo --folder spectral-edge-demo")
+@app.command()
 def demo(
     folder: Annotated[
         Path | None, typer.Option(help="Where the demo keeps everything. Default: spectral-edge-demo.")
@@ -217,12 +231,13 @@ def demo(
     typer.echo(str(run_demo(folder or default, in_wandb=wandb)))
 
 
-@app.command(
-    epilog="Examples: spectral-edge retract mlflow:my-experiment --dry-run | spectral-edge retract dir:runs --yes"
-)
+@app.command()
 def retract(  # noqa: PLR0913, PLR0917 - as above
     source: SourceArgument,
-    run: Annotated[list[str] | None, typer.Option(metavar="ID", help="Only this run. Can be given repeatedly.")] = None,
+    run: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="Only this run. Can be given repeatedly.", autocompletion=complete_run),
+    ] = None,
     filter_: FilterOption = None,
     state: StateOption = None,
     since: SinceOption = None,
@@ -230,7 +245,7 @@ def retract(  # noqa: PLR0913, PLR0917 - as above
     keep_store: Annotated[bool, typer.Option("--keep-store", help="Leave the rows in the store.")] = False,
     tracking_uri: TrackingUriOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be taken back.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Take back what audits wrote to the runs of SOURCE, and the rows of these runs in the store.
@@ -258,7 +273,7 @@ def retract(  # noqa: PLR0913, PLR0917 - as above
     raise typer.Exit(retract_source(request, dry_run=dry_run, ask=not yes, as_json=as_json))
 
 
-@app.command(epilog="Example: spectral-edge probe dir:runs --probe my_probe:probe --windows 3")
+@app.command()
 def probe(  # noqa: PLR0913, PLR0917 - as above
     source: SourceArgument,
     probe: Annotated[str, typer.Option(metavar="MODULE:FUNCTION", help="Your loss. Its code runs in a child process.")],
@@ -297,11 +312,16 @@ def probe(  # noqa: PLR0913, PLR0917 - as above
     raise typer.Exit(probe_source(source, settings, request, as_json=as_json))
 
 
-@app.command(epilog="Example: spectral-edge scorecard --run my-run")
+@app.command()
 def scorecard(
     store: StoreOption = None,
-    project: Annotated[str | None, typer.Option(help="Only runs of this project.")] = None,
-    run: Annotated[str | None, typer.Option(metavar="ID-OR-NAME", help="Also what decided in this run.")] = None,
+    project: Annotated[
+        str | None, typer.Option(help="Only runs of this project.", autocompletion=complete_project)
+    ] = None,
+    run: Annotated[
+        str | None,
+        typer.Option(metavar="ID-OR-NAME", help="Also what decided in this run.", autocompletion=complete_run),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Hold the thesis's predictions against the audited runs: holds, fails, or not testable. Writes nothing."""
@@ -310,7 +330,7 @@ def scorecard(
     scorecard_command.scorecard(load_settings(store=store).store, project=project, run=run, as_json=as_json)
 
 
-@app.command(epilog="Example: spectral-edge calibrate mlflow:my-controls --target 0.05")
+@app.command()
 def calibrate(  # noqa: PLR0913, PLR0917 - as above
     sources: SourcesArgument = None,
     filter_: FilterOption = None,
@@ -332,7 +352,7 @@ def calibrate(  # noqa: PLR0913, PLR0917 - as above
     raise typer.Exit(calibrate_sources(sources_of(sources, settings), settings, target=target, as_json=as_json))
 
 
-@app.command(epilog="Example: spectral-edge doctor mlflow:my-experiment")
+@app.command()
 def doctor(
     sources: Annotated[list[str] | None, typer.Argument(help="Sources to ask.", metavar="[SOURCE...]")] = None,
     store: StoreOption = None,
@@ -355,10 +375,9 @@ store_cli.add_upkeep(app)
 add_commands(app)
 
 
+add_schema(app)
+
+
 def main() -> None:
     """Entry point of the `spectral-edge` command: errors of ours are one line on stderr and an exit code."""
-    try:
-        app()
-    except SpectralEdgeError as error:
-        print_error(str(error))
-        sys.exit(exit_code(error))
+    sys.exit(run_command(app))

@@ -7,19 +7,24 @@ from typing import Annotated
 
 import typer
 
+from pipelines.cli_completion import complete_source
 from pipelines.cli_options import JsonOption
 from pipelines.settings import load_settings
 
 _Sources = Annotated[
     list[str] | None,
-    typer.Argument(help="What to audit. Default: `sources` in spectral-edge.toml.", metavar="[SOURCE...]"),
+    typer.Argument(
+        help="What to audit. Default: `sources` in spectral-edge.toml.",
+        metavar="[SOURCE...]",
+        autocompletion=complete_source,
+    ),
 ]
 
 
 def add_commands(app: typer.Typer) -> None:
     """Add them to the command line."""
-    app.command(epilog="Example: spectral-edge deploy mlflow:my-experiment")(deploy)
-    app.command(epilog="Example: spectral-edge serve mlflow:my-experiment")(serve)
+    app.command()(deploy)
+    app.command()(serve)
 
 
 def deploy(

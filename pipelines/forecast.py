@@ -11,6 +11,7 @@ from pipelines.budget import Budget, current
 from pipelines.compute_rate import compute_rate
 from pipelines.decisions import Action, Decision, Scope, decide
 from pipelines.fetching import bytes_to_read, plan_segments
+from pipelines.forecast_writes import NOTHING, Work, Writes, in_words, update_of, writes_of
 from pipelines.looking import by_debt, settled
 from pipelines.results import Outcome, RunResult
 from pipelines.settings import AuditSettings
@@ -58,6 +59,10 @@ _NO_WORK: Final[frozenset[Action | None]] = frozenset(
 )
 
 
+FIRST: Final = ("run", "would", "to read", "to fetch", "to write", "store grows", "time", "requests", "checkpoints")
+"""Columns by importance, for terminals that have no room for all."""
+
+
 @dataclass(frozen=True)
 class RunForecast:
     """What would be done to one run.
@@ -65,7 +70,8 @@ class RunForecast:
     `seconds` counts fetching and reading one after the other: an upper estimate. `enough_lags` is set where the store
     holds the run's inner products, but not up to the lags asked for: with these lags, what it knows is not read again.
     `series` is the series of checkpoints that would be followed, `step_source` how its steps were found, and
-    `other_series` what the run offers besides. `is_left` says that the budget would be spent before its turn.
+    `other_series` what the run offers besides. `is_left` says that the budget would be spent before its turn. `writes`
+    tells by name and size what `written_back` says in words, and what the store would take.
     """
 
     project: str
@@ -85,6 +91,7 @@ class RunForecast:
     other_series: tuple[OtherSeries, ...] = ()
     is_left: bool = False
     error: str | None = None
+    writes: Writes = NOTHING
 
     @property
     def would(self) -> str:
@@ -165,11 +172,18 @@ class Forecast:
                 "to fetch": size_text(run.bytes_to_fetch),
                 "to read": size_text(run.bytes_to_read),
                 "requests": str(run.requests),
+                "to write": size_text(run.writes.bytes),
+                "store grows": size_text(run.writes.store_bytes),
                 "time": minutes_text(run.seconds),
             }
             | ({"budget": "left" if run.is_left else "reached"} if is_short else {})
             for run in self.runs
         ]
+
+    @property
+    def writes_in_words(self) -> list[str]:
+        """What would be written to the runs that the budget reaches."""
+        return in_words([run.writes for run in self.runs if not run.is_left and run.writes != NOTHING])
 
     @property
     def has_failures(self) -> bool:
@@ -242,6 +256,7 @@ def _forecast_run(scope: Scope, run: TrackedRun, rate: float) -> RunForecast:
         requests=0 if scope.tracker.capabilities.local_checkpoints or not writes else _writing_requests(scope.settings),
         written_back=_written_back(scope) if writes else "nothing",
         error=decision.known_error,
+        writes=update_of(scope.tracker.capabilities, scope.settings.annotate) if writes else NOTHING,
     )
 
 
@@ -263,7 +278,17 @@ def _forecast_audit(scope: Scope, run: TrackedRun, decision: Decision, rate: flo
         seconds=to_fetch / FETCH_BYTES_PER_SECOND + to_read / DISK_BYTES_PER_SECOND + to_read / rate,
         written_back=_written_back(scope),
         enough_lags=decision.enough_lags,
+        writes=_writes(scope, decision),
     )
+
+
+def _writes(scope: Scope, decision: Decision) -> Writes:
+    checkpoints, known = len(decision.listing.checkpoints), decision.known
+    new = decision.new_checkpoints if decision.action == "extend" else checkpoints
+    groups = len(known.bands) if known else None
+    analysis, capabilities = scope.analysis, scope.tracker.capabilities
+    work = Work(checkpoints, new, analysis.window, analysis.lags, groups, capabilities)
+    return writes_of(work, scope.settings.annotate)
 
 
 def _chosen(listing: CheckpointListing) -> dict[str, Any]:

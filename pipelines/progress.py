@@ -26,7 +26,7 @@ from rich.progress import (
 
 from pipelines.json_log import JsonLog, all_in_json
 from pipelines.results import AuditSummary, RunResult
-from pipelines.terminal import print_line, stderr_console
+from pipelines.terminal import print_line, redraws, stderr_console
 from pipelines.wording import plain_text
 from spectral_edge.tables import RunKey
 
@@ -200,7 +200,7 @@ def showing(log_format: LogFormat = "text") -> Iterator[Display]:
         return
     console = stderr_console()
     display: Display = Lines(console)
-    if not console.is_terminal:
+    if not redraws(console):
         yield from _shown(display)
         return
     with Bars(console) as bars:

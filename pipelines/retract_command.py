@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Sequence
 
 import typer
 
+from pipelines import asking
 from pipelines.alerts import alerts_of
 from pipelines.prefect_server import set_environment_defaults
 from pipelines.retract import Request, Retraction, Retractor, RunRetraction, metrics_kept, taken_back
 from pipelines.terminal import exit_code, print_error, print_json, print_line, print_table, stderr_console
 from pipelines.wording import count_text
-from spectral_edge.errors import SpectralEdgeError, UsageError
+from spectral_edge.errors import SpectralEdgeError
 
 
 def retract_source(request: Request, *, dry_run: bool, ask: bool, as_json: bool) -> int:
@@ -28,10 +28,10 @@ def retract_source(request: Request, *, dry_run: bool, ask: bool, as_json: bool)
     Raises:
         UsageError: `ask` where nobody can be asked.
     """
-    if ask and not dry_run and not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageError(
-            "retract asks before it takes anything back, and there is no terminal to ask on.",
-            next_step="add --yes, or --dry-run to see what would be taken back.",
+    if ask and not dry_run:
+        asking.require_someone(
+            "retract asks before it takes anything back",
+            otherwise="add --yes, or --dry-run to see what would be taken back.",
         )
     try:
         done = _retract(request, dry_run=dry_run, ask=ask)
@@ -86,13 +86,7 @@ def _ask(planned: Retraction) -> None:
         _show(run, "would take back from")
     if not concerned:
         return
-    # Not typer's own question, which puts a space on stdout, where JSON may be wanted.
-    console = stderr_console()
-    question = f"Take this back from {count_text(len(concerned), 'run')}? [y/N] "
-    console.print(question, end="", markup=False, highlight=False)
-    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
-        print_line(console, "stopped:", "bold", "nothing was taken back.")
-        raise typer.Exit(1)
+    asking.ask(f"Take this back from {count_text(len(concerned), 'run')}?", if_not="nothing was taken back.")
 
 
 def _show(run: RunRetraction, doing: str) -> None:

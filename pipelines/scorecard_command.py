@@ -21,6 +21,7 @@ from spectral_edge.scorecard import (
     scores_table,
 )
 from spectral_edge.store import Store
+from spectral_edge.suggestions import meant
 
 _OF_RUN = ("prediction", "outcome", "value", "threshold", "n", "group", "why")
 _NOTE = "not testable says that something lacks or is left open, not that the claim is wrong; see docs/scorecard.md."
@@ -39,10 +40,11 @@ def scorecard(store: str, *, project: str | None = None, run: str | None = None,
         NotFoundError: There is no store, or no run of that project, id or name in it.
         UsageError: Several runs have the name `run`.
     """
-    scores = scores_of_store(Store.open(store, create=False), project)
+    opened = Store.open(store, create=False)
+    scores = scores_of_store(opened, project)
     if not scores:
         what = "no audited run" if project is None else f"no audited run of project {project!r}"
-        raise NotFoundError(f"the store has {what}.", file=store, next_step="see `spectral-edge runs`.")
+        raise NotFoundError(f"the store has {what}.", file=store, next_step=_runs_or(project, _projects(opened)))
     chosen = [] if run is None else _of_run(scores, run, store)
     over_all = scorecard_of_org(scores)
     if as_json:
@@ -65,13 +67,23 @@ def _of_run(scores: Sequence[Score], wanted: str, store: str) -> list[Score]:
     ids = {score.run.key for score in scores if score.run.key.run_id == wanted}
     keys = ids or {score.run.key for score in scores if score.run.key.run_name == wanted}
     if not keys:
+        names = {name for score in scores for name in (score.run.key.run_id, score.run.key.run_name)}
         raise NotFoundError(
-            "no audited run has this id or name.", run=wanted, file=store, next_step="see `spectral-edge runs`."
+            "no audited run has this id or name.", run=wanted, file=store, next_step=_runs_or(wanted, names)
         )
     if len(keys) > 1:
         told = ", ".join(sorted(f"{key.project} {key.run_id}" for key in keys))
         raise UsageError(f"{len(keys)} runs are called so: {told}.", run=wanted, next_step="give --project or the id.")
     return [score for score in scores if score.run.key in keys]
+
+
+def _projects(store: Store) -> set[str]:
+    return {project for _, project, _ in store.audits()}
+
+
+def _runs_or(wanted: str | None, known: set[str]) -> str:
+    """The next step after a name that is none of `known`."""
+    return f"{meant(wanted, known) if wanted else ''} `spectral-edge runs` lists them.".strip()
 
 
 def _row(score: OrgScore) -> dict[str, Any]:

@@ -5,17 +5,24 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import typer
 
+from pipelines import asking
 from pipelines.store_commands import time_named
 from pipelines.terminal import print_error, print_json, print_table
+from pipelines.wording import count_text, plain_text
 from spectral_edge.delta import quoted
 from spectral_edge.errors import UsageError
 from spectral_edge.export import Format, export_query, export_runs
-from spectral_edge.importing import import_runs
+from spectral_edge.importing import import_runs, runs_to_replace
 from spectral_edge.store import Store
+from spectral_edge.suggestions import meant
 from spectral_edge.tables import SCHEMAS
+
+_NAMED: Final = 5
+"""Runs that a question names; of more it tells the number."""
 
 
 def compact_store(store: str, keep: str, *, dry_run: bool, as_json: bool) -> None:
@@ -48,23 +55,28 @@ class ExportRequest:
     form: Format
 
 
-def export_store(store: str, request: ExportRequest, *, as_json: bool) -> None:
+def export_store(store: str, request: ExportRequest, *, ask: bool = True, as_json: bool) -> None:
     """Write what is asked for, and print where it is and how many rows it has.
 
     Raises:
-        UsageError: The request contradicts itself, or something is at its output already.
+        UsageError: The request contradicts itself; or something is at its output already, and it is a folder or, where
+            `ask`, nobody can be asked.
         NotFoundError: There is no such store, project or run.
     """
     sql, narrowed = request.sql, request.projects or request.runs
     if request.table is not None:
         if sql is not None:
-            raise UsageError("use one of --sql and --table, not both.")
+            raise UsageError("use one of --sql and --table, not both.", next_step="leave one of them out.")
         if request.table not in SCHEMAS:
-            raise UsageError(f"there is no table {request.table!r}.", next_step=f"name one of {', '.join(SCHEMAS)}")
+            raise UsageError(f"there is no table {request.table!r}.", next_step=meant(request.table, SCHEMAS))
         sql = f"SELECT * FROM {request.table}" + _where(request)  # noqa: S608 - the table is one of ours, texts are quoted
     elif sql is not None and narrowed:
         raise UsageError("--project and --run do not go with --sql.", next_step="put them into its WHERE")
     opened = Store.open(store, create=False)
+    if ask and sql is not None and request.output.exists():
+        doing = f"{request.output} is there already: it would be replaced"
+        asking.require_someone(doing, otherwise="name another file, or add --yes.")
+        asking.ask(f"{doing}. Replace it?", if_not="nothing was written.")
     if sql is not None:
         rows = {request.table or "rows": export_query(opened, sql, request.output)}
     else:
@@ -84,12 +96,15 @@ def _where(request: ExportRequest) -> str:
     return " WHERE " + " AND ".join(parts) if parts else ""
 
 
-def import_source(store: str, source: str, *, dry_run: bool, as_json: bool) -> int:
+def import_source(store: str, source: str, *, dry_run: bool, ask: bool = True, as_json: bool) -> int:
     """Import `source` and print what became of its runs; returns the exit code, 1 when some were refused.
 
     Raises:
+        UsageError: Audits here would be replaced, `ask`, and nobody can be asked.
         NotFoundError, StoreError, StoreVersionError: As :func:`spectral_edge.importing.import_runs`.
     """
+    if ask and not dry_run:
+        _ask_to_replace(store, source)
     told = import_runs(Store.open(store, create=not dry_run), source, dry_run=dry_run)
     for run, why in told.refused.items():
         print_error(f"{run}: refused, {why}.")
@@ -102,3 +117,14 @@ def import_source(store: str, source: str, *, dry_run: bool, as_json: bool) -> i
             f"here already: {counts['present']}, newer here: {counts['kept']}, refused: {counts['refused']}."
         )
     return int(bool(told.refused))
+
+
+def _ask_to_replace(store: str, source: str) -> None:
+    """Ask whether the audits of `source` shall take the place of older ones here, where there are any."""
+    replaced = runs_to_replace(Store.open(store), source)
+    if not replaced:
+        return
+    named = f"{', '.join(replaced[:_NAMED])}{', ...' if len(replaced) > _NAMED else ''}"
+    doing = f"{source} has newer audits of {count_text(len(replaced), 'run')} here ({named}): they would be replaced"
+    asking.require_someone(doing, otherwise="add --yes, or --dry-run to see all of it.")
+    asking.ask(f"{plain_text(doing)}. Replace them?", if_not="nothing was imported.")

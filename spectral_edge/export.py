@@ -21,6 +21,7 @@ from spectral_edge.query import batches_of
 from spectral_edge.store import Store
 from spectral_edge.store_errors import store_errors
 from spectral_edge.store_rewrite import sorted_batches
+from spectral_edge.suggestions import meant
 from spectral_edge.tables import SCHEMAS
 
 Format = Literal["parquet", "csv"]
@@ -92,9 +93,12 @@ def _wanted(store: Store, rows: pds.Dataset, projects: Sequence[str], runs: Sequ
     for column, values in (("project", projects), ("run_id", runs)):
         if not values:
             continue
-        for lost in sorted(set(values) - set(rows.to_table(columns=[column])[column].to_pylist())):
+        known = set(rows.to_table(columns=[column])[column].to_pylist())
+        for lost in sorted(set(values) - known):
             raise NotFoundError(
-                f"no run has {column} {lost!r}.", file=store.location.root, next_step="spectral-edge runs lists them"
+                f"no run has {column} {lost!r}.",
+                file=store.location.root,
+                next_step=f"{meant(lost, known)} `spectral-edge runs` lists them.".strip(),
             )
         wanted &= pc.field(column).isin(pa.array(values, pa.string()))
     return wanted

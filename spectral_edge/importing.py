@@ -87,7 +87,7 @@ def import_runs(store: Store, source: str | Path, *, dry_run: bool = False) -> I
             audit_id, audited_at = here.get(_identity(head), (None, None))
             if audit_id == head["audit_id"]:
                 told.present.append(name)
-            elif audit_id is not None and (audited_at or _BEGINNING) >= (head["audited_at"] or _BEGINNING):
+            elif audit_id is not None and not _is_newer(head, audit_id, audited_at):
                 told.kept.append(name)
             else:
                 try:
@@ -100,6 +100,25 @@ def import_runs(store: Store, source: str | Path, *, dry_run: bool = False) -> I
                 (told.added if audit_id is None else told.replaced).append(name)
         writer.finish()
     return told
+
+
+def runs_to_replace(store: Store, source: str | Path) -> list[str]:
+    """The runs of which :func:`import_runs` would take the audits of `source` for older ones, as "project / run_name".
+
+    Only the heads are read: some may be refused then.
+    """
+    here = {_identity(row): (row["audit_id"], row["audited_at"]) for row in _heads(store.datasets()["runs"])}
+    with _opened(source) as views, store_errors(str(source)):
+        return [
+            f"{head['project']} / {head['run_name']}"
+            for head in _heads(views["runs"])
+            if _identity(head) in here and _is_newer(head, *here[_identity(head)])
+        ]
+
+
+def _is_newer(head: Mapping[str, Any], audit_id: str | None, audited_at: dt.datetime | None) -> bool:
+    """Whether an audit is another one than that of `audit_id`, and later."""
+    return audit_id != head["audit_id"] and (audited_at or _BEGINNING) < (head["audited_at"] or _BEGINNING)
 
 
 class _Writer:

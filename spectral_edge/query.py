@@ -18,6 +18,7 @@ from spectral_edge.errors import SpectralEdgeError, UsageError
 from spectral_edge.questions import QUESTIONS
 from spectral_edge.store import Store
 from spectral_edge.store_errors import translated
+from spectral_edge.suggestions import meant
 from spectral_edge.tables import SCHEMAS
 
 _SETTINGS: Final[dict[str, str | bool | int | float | list[str]]] = {
@@ -99,7 +100,7 @@ def batches_of(
     store: Store, sql: str, limits: Limits = Limits(), parameters: Parameters | None = None
 ) -> Iterator[Answer]:
     """The answer to `sql` batch by batch, for who does not want all of it in memory; see :func:`query`."""
-    text = QUESTIONS[sql.strip()].sql if sql.strip() in QUESTIONS else sql
+    text = _meant(sql)
     views = store.datasets() | {audit_log.TABLE: audit_log.AuditLog(store.location).dataset(store.moment)}
     with duckdb.connect(":memory:", config=_SETTINGS | {"memory_limit": limits.memory}) as connection:
         for name, rows in views.items():
@@ -118,6 +119,19 @@ def batches_of(
             alarm.cancel()
 
 
+def _meant(sql: str) -> str:
+    """The SQL of a question that is asked by name; a single word that is none is a slip, and no SQL."""
+    word = sql.strip()
+    if word in QUESTIONS:
+        return QUESTIONS[word].sql
+    if not re.fullmatch(r"[\w-]+", word):
+        return sql
+    if word in _SCHEMAS:
+        sql = f"select * from {word} limit 10"  # noqa: S608 - shown, not run; the word is a name of ours
+        raise UsageError(f"{word} is a table, and no question.", next_step=f'spectral-edge query "{sql}"')
+    raise UsageError(f"no question is called {word!r}, and it is no SQL.", next_step=meant(word, QUESTIONS))
+
+
 def _read(
     reader: pa.RecordBatchReader, sql: str, views: Mapping[str, pds.Dataset], limits: Limits
 ) -> Iterator[pa.RecordBatch]:
@@ -133,6 +147,10 @@ def _said_plainly(sql: str, views: Mapping[str, pds.Dataset], limits: Limits) ->
         raise _too_long(limits) from error
     except duckdb.Error as error:
         raise _explained(error, sql, views) from error
+    except RuntimeError as error:  # what DuckDB makes of Ctrl-C
+        if "interrupted" in str(error):
+            raise KeyboardInterrupt from error
+        raise
     except (OSError, pa.ArrowException) as error:  # what Arrow makes of DuckDB's errors while it reads
         if "INTERRUPT" in str(error):
             raise _too_long(limits) from error

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -18,7 +19,9 @@ from typer.core import TyperGroup
 from written_names import with_names
 
 from pipelines.cli import app
+from pipelines.cli_run import EXIT_CODES
 from pipelines.deployments import prefect_yaml
+from pipelines.json_schemas import NAMES, schema_of
 from spectral_edge import audit_log
 from spectral_edge.tables import SCHEMA_VERSION, SCHEMAS
 
@@ -45,6 +48,10 @@ select run_name, weight_decay, "group", kind, onset_step, q_value, lead_steps, l
 from transitions join runs using (tracker, project, run_id, run_name)
 order by q_value
 ```
+"""
+EXIT_INTRODUCTION = """\
+Every command ends with one of these. An error is one line on stderr, which says what to do next; with `--json` what can
+be told is on stdout all the same. [scripting.md](scripting.md) says what else scripts may rely on.
 """
 DEPLOYMENTS_INTRODUCTION = """\
 # Written from pipelines/deployments.py by `make reference`; edit that. `spectral-edge deploy` registers the same
@@ -92,8 +99,10 @@ def cli_page() -> str:
     if not isinstance(root, TyperGroup):
         raise TypeError(f"the command line should be a group of commands, not {type(root).__name__}")
     parts = ["# The command line\n", GENERATED.format(source="pipelines/cli.py"), *_help_section()]
-    for name in root.commands:
+    for name in root.list_commands(typer.Context(root)):
         parts += [f"## spectral-edge {name}\n", *_help_section(name)]
+    parts += [f"## Exit codes\n\n{EXIT_INTRODUCTION}", "| code | meaning |", "|---|---|"]
+    parts += [*(f"| {code} | {cell(meaning)} |" for code, meaning in EXIT_CODES.items()), ""]
     parts += ["## Settings\n", "Most flags have a setting of the same name: [settings.md](settings.md)."]
     return "\n".join([*parts, ""])
 
@@ -108,8 +117,16 @@ def _help_section(*command: str) -> list[str]:
         capture_output=True,
         text=True,
     )
-    shown = [line.rstrip() for line in done.stdout.replace("-c", "spectral-edge", 1).strip("\n ").splitlines()]
+    shown = [line.rstrip() for line in done.stdout.strip("\n ").splitlines()]
     return ["```text", *shown, "```\n"]
+
+
+def schema_files() -> dict[Path, str]:
+    """docs/json/: what `spectral-edge schema` prints."""
+    return {
+        DOCS / "json" / f"{name}.schema.json": json.dumps(schema_of(name), indent=2, ensure_ascii=False) + "\n"
+        for name in NAMES
+    }
 
 
 def deployments_file() -> str:
@@ -126,12 +143,14 @@ def main() -> int:
         DOCS / "settings.md": settings_page(app, GENERATED.format(source="pipelines/settings.py")),
         DOCS / "what-is-written.md": with_names((DOCS / "what-is-written.md").read_text()),
         DOCS.parent / "deploy" / "prefect.yaml": deployments_file(),
+        **schema_files(),
     }
     for path, text in pages.items():
         if path.exists() and path.read_text() == text:
             continue
         stale.append(path)
         if "--check" not in sys.argv:
+            path.parent.mkdir(exist_ok=True)
             path.write_text(text)
     for path in stale:
         sys.stdout.write(f"{path.relative_to(DOCS.parent)}\n")

@@ -16,6 +16,7 @@ from wandb_double import Double, wandb_environment
 from pipelines.interrupted import nothing_is_planned
 from spectral_edge.store import Store
 from tests.e2e.command_line import Answer
+from tests.json_documents import require_schema
 
 PREFECT_YAML = Path(__file__).parents[2] / "deploy" / "prefect.yaml"
 NAMES = {"nightly", "hourly", "weekly", "monthly"}
@@ -83,6 +84,7 @@ def registered(machine: Machine, double: Double) -> Registered:
     def call(*more: str) -> tuple[Answer, dict[str, Any]]:
         answer = machine.command.run("deploy", "--json", *more)
         assert (answer.code, answer.err) == (0, "")
+        require_schema("deploy", answer.json)
         return answer, machine.server.deployments()
 
     return Registered(_is_planned(machine), *call("--dry-run"), *call(), *call())

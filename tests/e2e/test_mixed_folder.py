@@ -19,6 +19,8 @@ from command_line import (
     write_torch,
 )
 
+from tests.json_documents import require_schema
+
 GOOD = {"good_safetensors", "good_torch", "good_recorded"}
 IN_PART = {"embedding_grows"}
 """Bad runs whose other groups, and whose checkpoints before the change, are audited all the same."""
@@ -57,6 +59,7 @@ def story(tmp_path_factory: pytest.TempPathFactory, with_server: Callable[[Path]
 
 def test_the_forecast_writes_nothing_and_tells_the_cost(story: Story) -> None:
     assert story.files_after_forecast
+    require_schema("audit-dry-run", story.forecast.json)
     [source] = story.forecast.json["sources"]
     by_name = {run["run_name"]: run for run in source["runs"]}
     assert by_name.keys() == story.named.keys() | GOOD
@@ -72,6 +75,7 @@ def test_the_forecast_writes_nothing_and_tells_the_cost(story: Story) -> None:
 
 def test_good_runs_are_done_and_bad_runs_are_not(story: Story) -> None:
     assert story.first.code == 1
+    require_schema("audit", story.first.json)
     [source] = story.first.json["sources"]
     outcomes = {run["run_name"]: run["outcome"] for run in source["runs"]}
     assert outcomes == (
@@ -92,6 +96,7 @@ def test_pickled_code_was_not_executed(story: Story) -> None:
 
 def test_failures_are_in_the_store(story: Story) -> None:
     rows = story.command.run("runs", "--json").json
+    require_schema("runs", rows)
     status = {row["run_name"]: row["status"] for row in rows}
     failed = dict.fromkeys(story.named, "failed") | dict.fromkeys(IN_PART, "partial")
     assert status == dict.fromkeys(GOOD, "ok") | failed

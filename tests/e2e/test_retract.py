@@ -29,6 +29,7 @@ from pipelines.retract_command import retract_source
 from pipelines.settings import load_settings
 from spectral_edge.errors import AccessDeniedError, TrackerUnavailableError
 from spectral_edge.store import Store
+from tests.json_documents import require_schema
 
 NOTE = "mlflow.note.content"
 MADE = Annotation(
@@ -94,6 +95,8 @@ def test_what_was_audited_is_taken_back_and_audited_again(
     assert ours(client, logged) == before
     done = command.run("retract", "mlflow:toy", *tracking, "--yes", "--json")
     assert done.code == 0, done.err
+    require_schema("retract", done.json)
+    require_schema("retract", json.loads(planned))
     assert done.json["sources"][0]["runs"] == json.loads(planned)["sources"][0]["runs"]
     runs = {run["run_name"]: run for run in done.json["sources"][0]["runs"]}
     assert {name: run["outcome"] for name, run in runs.items()} == {"logged": "retracted", "bare": "nothing"}

@@ -12,6 +12,8 @@ from command_line import CommandLine, random_walk, tree, write_safetensors
 
 from spectral_edge.store import Store
 
+SLOW = {"torch", "mlflow", "prefect", "wandb", "altair", "scipy", "sklearn"}
+
 
 @pytest.fixture
 def command(tmp_path: Path) -> CommandLine:
@@ -84,18 +86,18 @@ def test_the_store_can_be_named_in_the_settings_file(command: CommandLine, store
     assert command.run("runs", "--json").json == []
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("audit", "--help"), ("query", "select count(*) from gaps")])
+@pytest.mark.parametrize("arguments", [("--help",), ("audit", "--help"), ("runs",), ("query", "select 1")])
 def test_small_commands_import_nothing_slow(store: Path, tmp_path: Path, arguments: tuple[str, ...]) -> None:
     program = (
         "import sys; from pipelines.cli import main\n"
         "try: main()\n"
         "except SystemExit as end: code = end.code\n"
-        "print(code, sorted({'torch', 'mlflow', 'prefect', 'altair'} & set(sys.modules)), file=sys.stderr)"
+        f"print(code, sorted({SLOW} & set(sys.modules)), file=sys.stderr)"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    assert done.stderr == "0 []\n"
+    assert done.stderr.splitlines()[-1] == "0 []"
 
 
 def test_the_doctor_writes_nothing_and_says_what_to_do(command: CommandLine, store: Path) -> None:

@@ -14,6 +14,7 @@ from pipelines.settings import load_settings
 from spectral_edge.calibration import calibrate
 from spectral_edge.errors import NotFoundError, UsageError
 from spectral_edge.store import Store
+from tests.json_documents import require_schema
 
 RUNS, CHECKPOINTS = 4, 13
 FLAGS: dict[str, Any] = {"window": 3, "lags": 11}
@@ -40,6 +41,7 @@ def calibrated(capsys: pytest.CaptureFixture[str], source: str = "dir:runs", **f
     settings = load_settings(**{**FLAGS, **flags})
     assert calibrate_sources([source], settings, target=TARGET, as_json=True) == 0
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    require_schema("calibrate", found)
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -17,6 +18,7 @@ from pipelines.doctor import examine, findings_on
 from pipelines.doctor_store import store_findings
 from pipelines.settings import load_settings
 from spectral_edge.store import Store
+from tests.json_documents import require_schema
 
 TABLES = """
 sources = ["lab:."]
@@ -70,7 +72,9 @@ def test_problems_alone_decide_the_exit_code(tmp_path: Path, capsys: pytest.Capt
     write_run(tmp_path / "runs" / "one")
     settings = load_settings(max_disk="1MB")
     assert examine(["dir:runs"], settings, as_json=True) == 0
-    assert '"problem": 0' in capsys.readouterr().out
+    told = json.loads(capsys.readouterr().out)
+    require_schema("doctor", told)
+    assert told["counts"]["problem"] == 0
     assert examine(["dir:runs", "dir:nowhere"], settings) == 1
     said = capsys.readouterr().out.splitlines()
     assert [line for line in said if line.startswith("no ")] == [line for line in said if "dir:nowhere" in line]

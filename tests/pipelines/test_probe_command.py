@@ -17,6 +17,7 @@ from pipelines.probe_command import ProbeRequest, chosen_ends, limits_of, probe_
 from pipelines.probe_process import Limits
 from pipelines.settings import load_settings
 from spectral_edge.errors import NotFoundError, TooFewCheckpointsError, UsageError
+from tests.json_documents import require_schema
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/probe.md"
 RECIPE = Recipe("short", "modular addition", 3, 1.0, "constant", "pt", steps=50, checkpoint_every=10)
@@ -47,7 +48,9 @@ def train_into(folder: Path, recipe: Recipe = RECIPE) -> None:
 
 def probed(source: str, request: ProbeRequest, capsys: pytest.CaptureFixture[str], **flags: Any) -> tuple[int, Any]:
     code = probe_source(source, load_settings(window=3, **flags), request, as_json=True)
-    return code, json.loads(capsys.readouterr().out)
+    found = json.loads(capsys.readouterr().out)
+    require_schema("probe", found)
+    return code, found
 
 
 def test_the_example_of_the_documentation_probes_a_folder(

@@ -11,6 +11,7 @@ from pipelines.scorecard_command import scorecard
 from spectral_edge.errors import NotFoundError, UsageError
 from spectral_edge.scorecard import PREDICTIONS
 from spectral_edge.store import Store
+from tests.json_documents import require_schema
 from tests.spectral.scorecard_runs import BEFORE, LONG, ONSET, run_tables
 
 
@@ -40,6 +41,7 @@ def test_json_is_one_document(store: str, capsys: pytest.CaptureFixture[str]) ->
     scorecard(store, project="invented", run="control", as_json=True)
     said = capsys.readouterr()
     found = json.loads(said.out)
+    require_schema("scorecard", found)
     assert said.err == ""
     assert [row["prediction"] for row in found["predictions"]] == [prediction.name for prediction in PREDICTIONS]
     assert {row["run_id"] for row in found["runs"]} == {"control"}

@@ -18,6 +18,7 @@ from pipelines.cli import app
 from spectral_edge.errors import NotFoundError, UsageError
 from spectral_edge.store import Store
 from spectral_edge.tables import SCHEMAS
+from tests.json_documents import require_schema
 
 MOMENT: list[dt.datetime] = []
 
@@ -45,7 +46,9 @@ def typed(*words: str) -> str:
 
 
 def as_json(*words: str) -> Any:
-    return json.loads(typed(*words, "--json"))
+    told = json.loads(typed(*words, "--json"))
+    require_schema(words[0], told)
+    return told
 
 
 def test_a_query_about_the_store_as_it_was(store: str) -> None:

@@ -51,42 +51,6 @@ EVALUATION_METRICS: Final = (
     r"(?:lm )?loss validation",  # Megatron
 )
 
-HIGHER_IS_BETTER_WORDS: Final = (
-    r"acc\w*",
-    r"f1\w*",
-    r"auc\w*",
-    "auroc",
-    "ap",
-    r"bleu\w*",
-    "correlation",
-    "match",
-    r"iou\w*",
-    r"map\w*",
-    "miou",
-    "pearson",
-    r"precision\w*",
-    r"r2\w*",
-    r"recall\w*",
-    r"rouge\w*",
-    r"spearman\w*",
-    r"top\w*",
-)
-LOWER_IS_BETTER_WORDS: Final = (
-    "cer",
-    "entropy",
-    r"err\w*",
-    r"loss\w*",
-    "mae",
-    "mape",
-    "mse",
-    "nll",
-    "perplexity",
-    "ppl",
-    "rmse",
-    "wer",
-)
-"""Words of a metric's name that tell its direction; the lower ones are looked for first."""
-
 # Parameters: a name by itself is preferred to one inside a configuration (`model/optim/weight_decay`), whatever
 # separates its levels.
 _WITHIN: Final = r"(?:.*[/.])?"
@@ -128,12 +92,3 @@ def ordered(names: Iterable[str], patterns: Sequence[str]) -> tuple[str, ...]:
     """The names that match a pattern, by the order of patterns, then of names."""
     found = ((rank, name) for name in names for rank, pattern in enumerate(patterns) if matches(pattern, name))
     return tuple(dict.fromkeys(name for _, name in sorted(found)))
-
-
-def higher_is_better(name: str) -> bool | None:
-    """What the words of a metric's name tell of its direction; None when they tell nothing."""
-    words = [*re.findall(r"[A-Za-z0-9]+", name), *re.findall(r"[A-Z][a-z0-9]+", name)]  # val_f1, and MulticlassAccuracy
-    for known, higher in ((LOWER_IS_BETTER_WORDS, False), (HIGHER_IS_BETTER_WORDS, True)):
-        if any(matches(pattern, word) for word in words for pattern in known):
-            return higher
-    return None

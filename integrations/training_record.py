@@ -24,11 +24,11 @@ from integrations.training_names import (
     SCHEDULE_PARAMS,
     WARM_UP_PARAMS,
     WEIGHT_DECAY_PARAMS,
-    higher_is_better,
     matches,
     ordered,
 )
 from spectral_edge.errors import TerminalError, UsageError
+from spectral_edge.metric_direction import higher_is_better
 from spectral_edge.series import MetricSeries, Steps, TrainingRecord
 from spectral_edge.settings import Settings
 

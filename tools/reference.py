@@ -1,4 +1,4 @@
-"""Writes what says the same as the code: docs/tables.md, docs/cli.md and deploy/prefect.yaml.
+"""Writes what says the same as the code: docs/tables.md, docs/cli.md, docs/api.md in part, and deploy/prefect.yaml.
 
 `python tools/reference.py` writes them; with `--check` it only tells, by exit code 1, that one is out of date.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import typer
 import yaml
+from api_reference import api_page
 from pydantic.fields import FieldInfo
 from typer.core import TyperGroup
 
@@ -135,6 +136,7 @@ def main() -> int:
     pages = {
         DOCS / "tables.md": tables_page(),
         DOCS / "cli.md": cli_page(),
+        DOCS / "api.md": api_page((DOCS / "api.md").read_text()),
         DOCS.parent / "deploy" / "prefect.yaml": deployments_file(),
     }
     for path, text in pages.items():

@@ -18,14 +18,8 @@ from typing import Final
 
 from integrations.file_errors import file_errors
 from spectral_edge.series import MetricSeries
+from spectral_edge.training_log import METRICS_FILES, STEP_COLUMNS
 
-METRICS_FILES: Final = tuple(
-    f"{stem}.{ending}"
-    for stem in ("metrics", "log", "history", "training_log")
-    for ending in ("csv", "jsonl", "ndjson")
-)
-"""Names looked for in the run's folder; the first that is there counts. Lightning's CSVLogger writes metrics.csv."""
-STEP_COLUMNS: Final = ("step", "global_step", "_step", "iteration")
 _NAMED_ROWS: Final = 3
 """Broken rows named one by one in the warnings; the others are counted."""
 

@@ -61,42 +61,6 @@ TRAINING_METRICS: Final = (
 )
 """They are drawn beside the evaluation metric, and nothing is computed from them."""
 
-HIGHER_IS_BETTER_WORDS: Final = (
-    r"acc\w*",
-    r"f1\w*",
-    r"auc\w*",
-    "auroc",
-    "ap",
-    r"bleu\w*",
-    "correlation",
-    "match",
-    r"iou\w*",
-    r"map\w*",
-    "miou",
-    "pearson",
-    r"precision\w*",
-    r"r2\w*",
-    r"recall\w*",
-    r"rouge\w*",
-    r"spearman\w*",
-    r"top\w*",
-)
-LOWER_IS_BETTER_WORDS: Final = (
-    "cer",
-    "entropy",
-    r"err\w*",
-    r"loss\w*",
-    "mae",
-    "mape",
-    "mse",
-    "nll",
-    "perplexity",
-    "ppl",
-    "rmse",
-    "wer",
-)
-"""Words of a metric's name that tell its direction; the lower ones are looked for first."""
-
 # Parameters: a name by itself is preferred to one inside a configuration (`model/optim/weight_decay`), whatever
 # separates its levels.
 _WITHIN: Final = r"(?:.*[/.])?"
@@ -143,12 +107,3 @@ def ordered(names: Iterable[str], patterns: Sequence[str]) -> tuple[str, ...]:
 def stem(name: str) -> str:
     """`name` without what tells variants of one metric apart: whether of a step or of an epoch, and of which loader."""
     return re.sub(_SUFFIX + r"\Z", "", name, flags=re.IGNORECASE)
-
-
-def higher_is_better(name: str) -> bool | None:
-    """What the words of a metric's name tell of its direction; None when they tell nothing."""
-    words = [*re.findall(r"[A-Za-z0-9]+", name), *re.findall(r"[A-Z][a-z0-9]+", name)]  # val_f1, and MulticlassAccuracy
-    for known, higher in ((LOWER_IS_BETTER_WORDS, False), (HIGHER_IS_BETTER_WORDS, True)):
-        if any(matches(pattern, word) for word in words for pattern in known):
-            return higher
-    return None

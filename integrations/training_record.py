@@ -26,12 +26,12 @@ from integrations.training_names import (
     TRAINING_METRICS,
     WARM_UP_PARAMS,
     WEIGHT_DECAY_PARAMS,
-    higher_is_better,
     matches,
     ordered,
     stem,
 )
 from spectral_edge.errors import TerminalError, UsageError
+from spectral_edge.metric_direction import higher_is_better
 from spectral_edge.metric_points import MOST_FURTHER
 from spectral_edge.series import FurtherMetric, MetricSeries, Steps, TrainingRecord
 from spectral_edge.settings import Settings

@@ -2,11 +2,10 @@
 
     from spectral_edge import analyse
 
-    run = analyse("runs/my-run")
-    run.gaps.to_pandas()
+    run = analyse("runs/my-run", metric="val_accuracy", learning_rate="lr")
+    run  # in a notebook: the verdict with its error rate, the picture, the changes
 
-All else that is public: the error classes in :mod:`spectral_edge.errors`, and the columns in
-:mod:`spectral_edge.tables`.
+What may be relied on, and how anything of it ends: docs/api.md.
 """
 
 from __future__ import annotations
@@ -16,15 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spectral_edge.api import analyse, read_checkpoint
+    from spectral_edge.audited_run import AuditedRun
     from spectral_edge.recorded import analyse_recorded
     from spectral_edge.recorder import Recorder
+    from spectral_edge.run_list import RunList
     from spectral_edge.series import MetricSeries, TrainingRecord
     from spectral_edge.settings import Settings
     from spectral_edge.store import Store
 
 __all__ = [
+    "AuditedRun",
     "MetricSeries",
     "Recorder",
+    "RunList",
     "Settings",
     "Store",
     "TrainingRecord",
@@ -34,8 +37,10 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AuditedRun": "audited_run",
     "MetricSeries": "series",
     "Recorder": "recorder",
+    "RunList": "run_list",
     "Settings": "settings",
     "Store": "store",
     "TrainingRecord": "series",
@@ -50,3 +55,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'spectral_edge' has no attribute '{name}'")
     return getattr(import_module(f"spectral_edge.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """The public names, for completion."""
+    return [*__all__]

@@ -21,6 +21,7 @@ from typing import Final
 import numpy as np
 
 from spectral_edge.analysis import Provenance, analyse_run
+from spectral_edge.audited_run import AuditedRun
 from spectral_edge.band import Band, Matrix, total
 from spectral_edge.errors import AccessDeniedError, NonFiniteError, NotFoundError, TooFewCheckpointsError
 from spectral_edge.groups import Cell, groups
@@ -30,7 +31,7 @@ from spectral_edge.settings import Settings
 from spectral_edge.sketching import relative_error
 from spectral_edge.sketching.record_file import Header, Record, RecordFile, read_file
 from spectral_edge.sketching.sketcher import CellSketch
-from spectral_edge.tables import RunKey, RunTables
+from spectral_edge.tables import RunKey
 from spectral_edge.trajectory import Trajectory, checked
 
 SERIES: Final = "recorded sketches"
@@ -233,7 +234,7 @@ def read_recorded(path: str | Path, settings: Settings | None = None) -> Traject
 
 def analyse_recorded(
     path: str | Path, *, settings: Settings | None = None, record: TrainingRecord | None = None
-) -> RunTables:
+) -> AuditedRun:
     """Spectra, regimes and transitions of a recorded run. Nothing is written.
 
     Args:
@@ -261,7 +262,8 @@ def analyse_recorded(
         bytes_read=status.st_size,
         seconds_gram=time.perf_counter() - started,
     )
-    return analyse_run(RunKey("dir", file.parent.name, file.name, file.stem), trajectory, told, chosen, provenance)
+    key = RunKey("dir", file.parent.name, file.name, file.stem)
+    return AuditedRun.of(analyse_run(key, trajectory, told, chosen, provenance))
 
 
 def sketch_warnings(header: Header, window: int) -> tuple[str, ...]:

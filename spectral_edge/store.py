@@ -23,7 +23,9 @@ import pyarrow.dataset as pds
 from deltalake import DeltaTable
 
 from spectral_edge import delta
-from spectral_edge.errors import StoreLockedError, UsageError
+from spectral_edge.audited_run import AuditedRun
+from spectral_edge.errors import NotFoundError, StoreLockedError, UsageError
+from spectral_edge.run_list import RunList, find_run, select_runs
 from spectral_edge.store_location import StoreLocation
 from spectral_edge.store_lock import write_lock
 from spectral_edge.store_place import DETAILS, add_later_tables, ensure_tables, present
@@ -57,6 +59,15 @@ class AuditState:
 @dataclass(frozen=True, repr=False)
 class Store:
     """A store of audits; open it with :meth:`Store.open`.
+
+    Examples:
+        >>> from datetime import timedelta
+        >>> store = Store.open("spectral-edge-store")
+        >>> run = store.run("small-network")
+        >>> len(store.runs(since=timedelta(days=7)))
+        1
+        >>> store.query("select count(*) as windows from gaps").to_pylist()
+        [{'windows': 237}]
 
     Holds no connection and no open file: it can be passed between threads and processes. In a folder, one process
     writes at a time, under a lock of the kernel. On S3, writers of different runs do not wait for each other; Delta's
@@ -192,6 +203,45 @@ class Store:
         rows = {name: sort_rows(table.filter(ours), name) for name, table in found.items()}
         return RunTables(RunKey(key.tracker, key.project, key.run_id, str(rows["runs"]["run_name"][0])), **rows)
 
+    def run(self, run: str, *, project: str | None = None) -> AuditedRun:
+        """The last audit of one run.
+
+        Args:
+            run: Its id, its name, or the beginning of its id.
+            project: Its project, or a pattern with `*`, where several runs are called so.
+
+        Raises:
+            NotFoundError: There is no such run; the message lists those that look like it.
+            UsageError: Several are called so; the message lists them.
+        """
+        columns = ("tracker", "project", "run_id", "run_name")
+        return self._audited(
+            find_run(delta.scan(self._table("runs"), "runs", columns=columns).to_pylist(), run, project)
+        )
+
+    def runs(self, project: str | None = None, *, since: dt.datetime | dt.timedelta | None = None) -> RunList:
+        """The audited runs: a list to look at, to loop over, and to make a data frame of.
+
+        Args:
+            project: Only of this project, or of those whose names match a pattern with `*`.
+            since: Only those audited at this time or later, or so long ago at most.
+
+        Raises:
+            NotFoundError: No run is of that project.
+            UsageError: `since` is a time without a zone.
+        """
+        return RunList(select_runs(self.runs_table(), project, since, dt.datetime.now(dt.UTC)), self._audited)
+
+    def query(self, sql: str) -> pa.Table:
+        """The answer to one SELECT over the tables, as an Arrow table; see :func:`spectral_edge.query.query`.
+
+        Raises:
+            UsageError: The SQL is wrong, is not one SELECT, or takes too much.
+        """
+        from spectral_edge.query import query  # noqa: PLC0415 - it builds on this module
+
+        return query(self, sql)
+
     def audits(self) -> dict[tuple[str, str, str], AuditState]:
         """What has been audited, by (tracker, project, run_id); reads only those columns of table `runs`."""
         columns = ("tracker", "project", "run_id", *(field.name for field in fields(AuditState)))
@@ -251,6 +301,12 @@ class Store:
             UsageError: `keep` is less than a day.
         """
         return upkeep(self.location, self._writing, keep, dry_run=dry_run)
+
+    def _audited(self, key: RunKey) -> AuditedRun:
+        tables = self.read_run(key)
+        if tables is None:
+            raise NotFoundError("its audit was taken back meanwhile.", run=key.run_name, file=self.location.root)
+        return AuditedRun.of(tables)
 
     def _writing(self) -> AbstractContextManager[None]:
         if self.moment is not None:

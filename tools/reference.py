@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import typer
 import yaml
+from api_reference import api_page
 from settings_reference import cell, settings_page
 from typer.core import TyperGroup
 from written_names import with_names
@@ -142,6 +143,7 @@ def main() -> int:
         DOCS / "cli.md": cli_page(),
         DOCS / "settings.md": settings_page(app, GENERATED.format(source="pipelines/settings.py")),
         DOCS / "what-is-written.md": with_names((DOCS / "what-is-written.md").read_text()),
+        DOCS / "api.md": api_page((DOCS / "api.md").read_text()),
         DOCS.parent / "deploy" / "prefect.yaml": deployments_file(),
         **schema_files(),
     }

@@ -13,8 +13,8 @@ _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _REFUSED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
-def write_atomically(text: str, output: Path) -> None:
-    """Write `text` to `output`, which afterwards holds either all of it or what it held before.
+def write_atomically(content: str | bytes, output: Path) -> None:
+    """Write `content`, text as UTF-8, to `output`, which afterwards holds either all of it or what it held before.
 
     Raises:
         UsageError: No file can have this path.
@@ -27,7 +27,7 @@ def write_atomically(text: str, output: Path) -> None:
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         try:
-            part.write_text(text, encoding="utf-8", newline="\n")
+            part.write_bytes(content.encode() if isinstance(content, str) else content)
             part.replace(output)
         finally:
             part.unlink(missing_ok=True)

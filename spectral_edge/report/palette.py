@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 REGIMES: Final = ("plateau", "transition", "unstable", "forgetting", "undetermined")
@@ -38,6 +38,9 @@ LIGHT: Final = Palette(
     interactive=False,
 )
 """Concrete colours, for images."""
+
+NOTEBOOK: Final = replace(LIGHT, interactive=True)
+"""The same where a pointer is: on its own light paper, so that it can be read in a dark notebook."""
 
 PAGE: Final = Palette(
     ink="var(--ink)",

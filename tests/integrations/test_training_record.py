@@ -16,9 +16,9 @@ import torch
 
 from integrations.folder_tracker import FolderTracker
 from integrations.tracker import Selection, TrackedRun
-from integrations.training_names import HIGHER_IS_BETTER_WORDS, LOWER_IS_BETTER_WORDS
 from integrations.training_record import FURTHER_ASKED_FOR, training_record
 from spectral_edge.errors import UsageError
+from spectral_edge.metric_direction import HIGHER_IS_BETTER_WORDS, LOWER_IS_BETTER_WORDS
 from spectral_edge.metric_points import MOST_FURTHER
 from spectral_edge.series import MetricSeries, TrainingRecord
 from spectral_edge.settings import Settings

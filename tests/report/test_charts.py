@@ -70,6 +70,12 @@ def test_names_with_control_characters_are_drawn() -> None:
     assert _size(run_chart_png(run))
 
 
+@pytest.mark.parametrize("name", ["constructor", "__proto__"])
+def test_names_that_javascript_has_itself_are_drawn(name: str) -> None:
+    run = make_run(name, project=name, checkpoints=16, change_at=8, metric_name=name, groups=("total", name))
+    assert _size(run_chart_png(run, name))
+
+
 def test_the_png_tells_runs_apart() -> None:
     assert run_chart_png(make_run(checkpoints=30, seed=1)) != run_chart_png(make_run(checkpoints=30, seed=2))
 

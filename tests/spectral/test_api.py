@@ -16,8 +16,10 @@ from tests.spectral.trajectories import trained_states
 
 def test_public_names() -> None:
     assert spectral_edge.__all__ == [
+        "AuditedRun",
         "MetricSeries",
         "Recorder",
+        "RunList",
         "Settings",
         "Store",
         "TrainingRecord",
@@ -26,6 +28,7 @@ def test_public_names() -> None:
         "read_checkpoint",
     ]
     assert all(getattr(spectral_edge, name).__doc__ for name in spectral_edge.__all__)
+    assert dir(spectral_edge) == spectral_edge.__all__
     with pytest.raises(AttributeError):
         _ = spectral_edge.analyze
 

@@ -3,8 +3,8 @@
     python -m benchmarks.cluster [--parameters 16000000] [--checkpoints 80] [--dtype bfloat16] [--runs 6] [--rounds 2]
 
 All files are .safetensors and in the page cache. With 60 lags the pass is bound by computing, in bfloat16 three times
-as much for each byte as in float32. The runs share their files by hard links, and `force` keeps the audit from noticing.
-Workers use one thread each. What the rows are:
+as much for each byte as in float32. The runs share their files by hard links, and `force` keeps the audit from
+noticing. Workers use one thread each. What the rows are:
 
 - `6 runs`: one task for each; listing, analysis and store (this process) count.
 - `1 run, 8 parts`: one run in eight parts of its parameters, likewise.

@@ -30,8 +30,10 @@ _AVERAGE: Final = (
 # Lightning: `_epoch` when a value is logged both ways, `/dataloader_idx_0` when there are several loaders.
 _SUFFIX: Final = r"(?:[/_](?:epoch|step))?(?:/dataloader_idx_0)?"
 
+_ACCURACY: Final = _AVERAGE + r"(?:acc(?:uracy)?(?:[_/@]?(?:top-?)?1)?|top[ _-]?1(?:[ _-]acc(?:uracy)?)?)" + _SUFFIX
+
 EVALUATION_METRICS: Final = (
-    _HELD + _AVERAGE + r"(?:acc(?:uracy)?(?:[_/@]?(?:top-?)?1)?|top[ _-]?1(?:[ _-]acc(?:uracy)?)?)" + _SUFFIX,
+    _HELD + _ACCURACY,
     _HELD
     + _AVERAGE
     + r"(?:f1|f1[ _-]?score|auc|auroc|roc[ _-]?auc|bleu|rouge[ _-]?(?:1|2|l|lsum)|exact[ _-]?match|map|miou|iou"
@@ -51,11 +53,15 @@ EVALUATION_METRICS: Final = (
     r"(?:lm )?loss validation",  # Megatron
 )
 
-# The same words without a held-out split: with nearly all frameworks these are of training.
-_TRAINING: Final = r"(?:metrics/|epoch/|batch/)?(?:(?:train|training)[/_. -])?"
+# The same words of training or, which with nearly all frameworks is of training too, without any split.
+_UNDER: Final = r"(?:metrics/|epoch/|batch/)?"
+_TRAINING: Final = _UNDER + r"(?:train|training)[/_. -]"
+_LOSS: Final = _AVERAGE + r"(?:loss|nll|cross[ _-]?entropy|perplexity|ppl)" + _SUFFIX
 TRAINING_METRICS: Final = (
-    _TRAINING + _AVERAGE + r"(?:acc(?:uracy)?(?:[_/@]?(?:top-?)?1)?|top[ _-]?1(?:[ _-]acc(?:uracy)?)?)" + _SUFFIX,
-    _TRAINING + _AVERAGE + r"(?:loss|nll|cross[ _-]?entropy|perplexity|ppl)" + _SUFFIX,
+    _TRAINING + _ACCURACY,
+    _TRAINING + _LOSS,
+    _UNDER + _ACCURACY,
+    _UNDER + _LOSS,
     r"(?:acc|accuracy|loss)[/_. -](?:train|training)(?:/total)?",  # Composer: loss/train/total
     r"(?:lm|total)[ _]loss",  # Megatron; Detectron2
 )

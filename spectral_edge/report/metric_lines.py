@@ -44,7 +44,7 @@ def metric_lines(metrics: pa.Table) -> tuple[MetricLine, ...]:
 
     The learning rate is not among them: table `gaps` has it, window by window.
     """
-    known = (pc.field("role") != "learning_rate") & pc.field("step").is_valid()
+    known = (pc.field("role") != "learning_rate") & pc.field("name").is_valid() & pc.field("step").is_valid()
     rows = metrics.filter(known).sort_by([("role", "ascending"), ("name", "ascending")]).combine_chunks()
     lines = list(_by_metric(rows))  # role `metric` comes before `other`
     higher = next((told for role, told, _ in lines if role == "metric"), None)

@@ -16,6 +16,8 @@ from one_folder import weights, write
 from servers import mlflow_server
 
 from pipelines.settings import load_settings
+from spectral_edge.query import query
+from spectral_edge.store import Store
 
 DAY = 86_400_000
 _numbers = itertools.count(1)
@@ -124,6 +126,13 @@ def test_metrics_cost_a_request_each_and_a_look_reads_two(training: Training) ->
 
     training.audit()
     assert histories() == 4  # the metric, the learning rate, and two further ones
+    kept = query(Store.open(load_settings().store), "select distinct role, name from metrics order by all").to_pylist()
+    assert [tuple(row.values()) for row in kept] == [
+        ("learning_rate", "lr"),
+        ("metric", "val_acc"),
+        ("other", "train_acc"),
+        ("other", "train_loss"),
+    ]
     training.audit(recheck=True)
     assert histories() == 2
     training.client.log_metric(run_id, "val_acc", 0.9, step=50)

@@ -14,6 +14,8 @@ from torch import tensor
 from wandb_double import Double, wandb_environment
 
 from pipelines.settings import load_settings
+from spectral_edge.query import query
+from spectral_edge.store import Store
 
 SOURCE = "wandb:team/many"
 
@@ -64,3 +66,23 @@ def test_nothing_new_costs_its_pages(double: Double) -> None:
     put_version(double, "old", 4, weights(5)[4])
     assert audit(state="finished")[1] == []
     assert audit(state="finished", recheck=True)[0]["old"] in {"audited", "extended"}
+
+
+def test_a_metric_logged_later_is_analysed_from_the_store_and_every_series_costs_one_query(double: Double) -> None:
+    put_run(double, "old", 8, days=3)
+    rows = [{"_step": step, "val_acc": 0.1, "train_acc": 0.2, "train_loss": 2.0, "loss": 3.0} for step in (0, 10, 20)]
+    double.put_history("team", "many", "old", [*rows, {"_step": 30, "val_acc": 0.1}, {"_step": 40, "val_acc": 0.2}])
+
+    def queries() -> int:
+        return sum("HistoryPage" in str(call.operation) for call in double.calls[before:])
+
+    before = len(double.calls)
+    assert audit()[0] == {"old": "audited"}
+    assert queries() == 3  # the metric, and two further ones
+    before = len(double.calls)
+    assert audit(recheck=True)[0] == {"old": "unchanged"}
+    assert queries() == 1
+    double.put_history("team", "many", "old", [{"_step": 70, "val_acc": 0.9}])
+    assert audit(recheck=True)[0] == {"old": "reanalysed"}
+    kept = query(Store.open(load_settings().store), "select name, count(*) as n from metrics group by all order by all")
+    assert {row["name"]: row["n"] for row in kept.to_pylist()} == {"train_acc": 3, "train_loss": 3, "val_acc": 6}

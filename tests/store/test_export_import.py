@@ -52,7 +52,7 @@ def test_a_round_trip(store: Store, tmp_path: Path, form: str) -> None:
     if form != "store":
         source = str(tmp_path / "out")
         rows = export_runs(store, Path(source), form)  # type: ignore[arg-type]
-        assert rows == {"runs": 4, "inner_products": 96, "gaps": 48, "transitions": 8, "scorecard": 8}
+        assert rows == {"runs": 4, "inner_products": 96, "gaps": 48, "transitions": 8, "scorecard": 8, "metrics": 8}
     other = Store.open(tmp_path / "other")
     assert len(import_runs(other, source, dry_run=True).added) == 4
     assert other.audits() == {}

@@ -17,7 +17,7 @@ from spectral_edge.store import AuditState, Store
 from spectral_edge.store_location import StoreLocation
 from spectral_edge.tables import ADDED_COLUMNS, SCHEMAS, audit_id
 
-DETAILS = ("inner_products", "gaps", "transitions", "scorecard")
+DETAILS = ("inner_products", "gaps", "transitions", "scorecard", "metrics")
 
 
 def test_a_written_run_is_read_back(root: str) -> None:
@@ -132,6 +132,7 @@ def test_datasets_show_all_committed_rows_lazily(root: str) -> None:
         "gaps": 24,
         "transitions": 4,
         "scorecard": 4,
+        "metrics": 4,
     }
     assert found["gaps"].schema == SCHEMAS["gaps"]
 

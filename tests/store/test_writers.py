@@ -161,7 +161,7 @@ def test_readers_never_see_half_an_audit_while_it_is_replaced(tmp_path: Path) ->
             continue
         assert found is not None
         assert_same(found, audit(key_of("a"), settings_hash=found.summary["settings_hash"]))
-        assert counts == {"runs": 1, "inner_products": 24, "gaps": 12, "transitions": 2, "scorecard": 2}
+        assert counts == {"runs": 1, "inner_products": 24, "gaps": 12, "transitions": 2, "scorecard": 2, "metrics": 2}
         reads += 1
     assert finish(writer) == 0
     assert reads > 2

@@ -42,7 +42,7 @@ from pipelines.settings import AuditSettings
 from pipelines.sources import lists_all, located, not_listed
 from pipelines.spool import sweep
 from pipelines.summary_markdown import pages_of, summary_markdown
-from pipelines.wording import plain_text
+from pipelines.wording import markdown_text, plain_text
 from spectral_edge import interruption
 from spectral_edge.audit_log import AuditLog
 from spectral_edge.errors import SpectralEdgeError, StoppedError, TerminalError, TransientError
@@ -204,7 +204,12 @@ def _show(summary: AuditSummary, addresses: Mapping[str, str]) -> None:
     )
     create_table_artifact(
         table=[
-            {"project": run.project, "run": run.run_name, "outcome": run.outcome, "says": run.line}
+            {
+                "project": markdown_text(run.project),
+                "run": markdown_text(run.run_name),
+                "outcome": run.outcome,
+                "says": markdown_text(run.line),
+            }
             for run in summary.runs
         ],
         key=ARTIFACT_KEY,

@@ -29,7 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from integrations.selection import STATES, moment
 from pipelines.settings import AuditSettings, load_settings
-from pipelines.wording import plain_text
+from pipelines.wording import markdown_text, plain_text
 from spectral_edge import interruption
 from spectral_edge.errors import NotFoundError, SpectralEdgeError, UsageError
 
@@ -227,7 +227,12 @@ def _audited(source: str, settings: AuditSettings) -> dict[str, str]:
 
 
 def _row(source: str, settings: AuditSettings, outcome: str, says: str) -> dict[str, str]:
-    return {"source": source, "runs": ", ".join(settings.state) or "all", "outcome": outcome, "says": says}
+    return {
+        "source": source,
+        "runs": ", ".join(settings.state) or "all",
+        "outcome": outcome,
+        "says": markdown_text(says),
+    }
 
 
 def _die_with_parent() -> None:

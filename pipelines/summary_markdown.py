@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, urlsplit
 
-from integrations.annotation_note import escaped
 from pipelines.results import AuditSummary, RunResult
-from pipelines.wording import count_text
+from pipelines.wording import count_text, label_text, markdown_text, plain_text
 
 SHOWN: Final = 50
 """Runs in each list; the table beside has all of them."""
@@ -35,7 +34,7 @@ class WebLink:
             return None
         if parts.scheme not in {"http", "https"} or not parts.netloc:
             return None
-        return cls(escaped(text), quote(address, safe=":/?#@!$&*+,;=%"))
+        return cls(label_text(text), quote(address, safe=":/?#@!$&*+,;=%"))
 
 
 def pages_of(summary: AuditSummary, addresses: Mapping[str, str]) -> list[WebLink]:
@@ -63,7 +62,7 @@ def summary_markdown(summary: AuditSummary, addresses: Mapping[str, str]) -> str
     """
     failed = [run for run in summary.runs if run.is_failure]
     changed = [run for run in summary.runs if run.transitions and not run.is_failure]
-    parts = [f"**{escaped(summary.source)}**: {escaped(summary.line)}"]
+    parts = [f"**{markdown_text(summary.source)}**: {markdown_text(summary.line)}"]
     for title, runs in (("Failed", failed), ("Runs with a reported change", changed)):
         if runs:
             parts += [f"## {title}", "\n".join(_lines(runs, addresses))]
@@ -73,7 +72,7 @@ def summary_markdown(summary: AuditSummary, addresses: Mapping[str, str]) -> str
 def _lines(runs: list[RunResult], addresses: Mapping[str, str]) -> Iterator[str]:
     for run in runs[:SHOWN]:
         told = run.error if run.is_failure else f"{count_text(run.transitions, 'change')}, regime {run.regime}"
-        yield f"- {_name(run, addresses.get(run.run_id, ''))}: {escaped(told or 'no reason was recorded')}"
+        yield f"- {_name(run, addresses.get(run.run_id, ''))}: {markdown_text(told or 'no reason was recorded')}"
     if len(runs) > SHOWN:
         yield f"- and {count_text(len(runs) - SHOWN, 'further run')}"
 
@@ -81,9 +80,9 @@ def _lines(runs: list[RunResult], addresses: Mapping[str, str]) -> Iterator[str]
 def _name(run: RunResult, address: str) -> str:
     """The run's name, as a link where a browser may follow its address."""
     link = WebLink.of(_shown(run), address)
-    return f"[{link.text}]({link.address})" if link else escaped(_shown(run))
+    return f"[{link.text}]({link.address})" if link else markdown_text(_shown(run))
 
 
 def _shown(run: RunResult) -> str:
     """Its name, unless nothing of that can be seen."""
-    return run.run_name if escaped(run.run_name) else run.run_id
+    return run.run_name if plain_text(run.run_name) else run.run_id

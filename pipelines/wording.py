@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from datetime import timedelta
 from pathlib import Path
+from typing import Final
 
 from pydantic import ByteSize
+
+_MARKUP: Final = re.compile(
+    r"[\\`*\[\]<>&#|~@]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|:(?=//)|(?<=www)\.|^[-+=]|^!(?=\[)", re.IGNORECASE
+)
+_LABEL: Final = re.compile(r"[\\\[\]`<]")
+_LONGEST: Final = 400
 
 
 def size_text(size: int) -> str:
@@ -45,6 +53,20 @@ def plain_text(text: str) -> str:
     """`text` on one line without control characters: names of runs are tracker text, and a terminal obeys escapes."""
     one_line = " ".join(text.split())
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in one_line)
+
+
+def markdown_text(text: str) -> str:
+    """`text` as Prefect's pages show it literally, on one line; they take cells of tables for Markdown too.
+
+    With backslashes, as these pages show entities such as `&#42;` as they stand.
+    """
+    line = plain_text(text)
+    return _MARKUP.sub(r"\\\g<0>", line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…")
+
+
+def label_text(text: str) -> str:
+    """`text` between the brackets of a link, where Prefect's pages show all as it stands, backslashes too."""
+    return _LABEL.sub(r"\\\g<0>", plain_text(text)[:_LONGEST])
 
 
 def command_text(name: str) -> str:

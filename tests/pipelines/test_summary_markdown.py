@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
+import html
+import re
+
+from markdown_it import MarkdownIt
+
 from pipelines.results import AuditSummary, RunResult
 from pipelines.summary_markdown import PAGES_SHOWN, SHOWN, WebLink, pages_of, summary_markdown
+from pipelines.wording import markdown_text
+
+CORPUS = (
+    "[x](http://evil.example) <b>B</b> **s** _u_ `c` ~~t~~ | # a",
+    "![x](http://evil.example/a.png)",
+    "https://evil.example www.evil.example a@b.co",
+    "<img src=x onerror=1>",
+    "- a",
+    "plain-name_with.parts (copy) 1 < 2 & 3",
+    "&#42; \\* \\",
+)
 
 
 def test_failures_and_changes_have_links_and_nothing_is_markup() -> None:
@@ -17,8 +33,8 @@ def test_failures_and_changes_have_links_and_nothing_is_markup() -> None:
     lines = summary_markdown(AuditSummary("mlflow:a", runs), addresses).splitlines()
     assert "- [broken](https://mlflow.example/#/runs/1): file a: truncated. Next: fetch it again." in lines
     hostile = next(line for line in lines if "evil" in line)
-    assert hostile.count("](") == 1
-    assert "<b>" not in hostile
+    assert len(re.findall(r"(?<!\\)\]\(", hostile)) == 1
+    assert not re.search(r"(?<!\\)<", hostile)
     assert "](https://h/a%29%20%5Bb%5D%28javascript:x)" in hostile
     assert next(line for line in lines if "local" in line).startswith("- local: 1 change")
     assert not any("quiet" in line for line in lines)
@@ -46,4 +62,15 @@ def test_pages_are_few_and_no_markup() -> None:
     runs = tuple(RunResult(f"r{i}", f"{i}", "audited", project=f"](x) <b> {i}") for i in range(2 * PAGES_SHOWN))
     pages = pages_of(AuditSummary("wandb:e/*", runs), {f"{i}": f"https://h/e/p) [{i}](/runs/{i}" for i in range(99)})
     assert len(pages) == PAGES_SHOWN
-    assert not [page for page in pages if set("[]<>") & set(page.text) or set("()[] ") & set(page.address)]
+    for page in pages:
+        assert not re.search(r"(?<!\\)[\[\]<]", page.text)
+        assert not set("()[] ") & set(page.address)
+
+
+def test_names_are_read_as_they_are() -> None:
+    """By Python's parser of CommonMark. Prefect's own is JavaScript's marked, which links bare addresses too."""
+    markdown = MarkdownIt("commonmark").enable("strikethrough")
+    for name in CORPUS:
+        shown = markdown.render(f"- {markdown_text(name)}")
+        assert html.unescape(shown) == f"<ul>\n<li>{name}</li>\n</ul>\n"
+        assert not re.search(r"(?<!\\)://|www\.e|[a-z]@", markdown_text(name)), "no bare address is left"

@@ -394,13 +394,26 @@ return [...document.querySelectorAll('.wide[tabindex]')].filter((box) =>
 
 def test_the_scorecard_can_be_scrolled_by_keyboard_and_has_a_name(show: Show, report: str) -> None:
     browser = show(report)
-    browser.resize(360)
     box = browser.one("#scorecard ~ .wide")
+    browser.run("arguments[0].style.width = '500px'", box)
     assert browser.run("return arguments[0].scrollWidth > arguments[0].clientWidth", box)
     browser.run("arguments[0].focus()", box)
     browser.driver.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
     browser.until("return document.querySelector('#scorecard ~ .wide').scrollLeft > 0")
     assert browser.run(NAMELESS) == []
+
+
+def test_rows_are_cards_on_a_phone(show: Show, report: str) -> None:
+    browser = show(report)
+    browser.resize(360)
+    wide = "return [...document.querySelectorAll('.wide')].filter((box) => box.scrollWidth > box.clientWidth).length"
+    assert browser.run(wide) == 0, "nothing is to be scrolled sideways"
+    label = "return getComputedStyle(document.querySelector('#scorecard ~ .wide td'), '::before').content"
+    assert browser.run(label) == '"Holds"'
+    browser.open_run("grok-wd1-s0")
+    assert browser.run(wide) == 0
+    browser.resize(800)
+    assert browser.run(label.replace("#scorecard ~ .wide", ".changes")) == "none"
 
 
 def test_print_shows_the_scorecard_whole(show: Show, report: str) -> None:

@@ -116,6 +116,7 @@ def test_all_parts_together_fetch_each_byte_about_once(
     parts = [read_part(tracker, RUN, refs, Shard(index, PARTS), tmp_path / "spool") for index in range(PARTS)]
     assert_same(add_up([part.trajectory for part in parts], [ref.name for ref in refs]), whole.trajectory)
     assert sum(part.n_bytes for part in parts) == sent(way)
+    print(f"\n{name}: {size / 1e6:.2f} MB; fetched by {PARTS} parts: {sent(way) / 1e6:.2f} MB")
     heads = PARTS * CHECKPOINTS * (2 * HEADS + refs[0].files[2].size)
     assert (0.8 if changes else 1.0) * size < sent(way) < size + heads
     assert not (tmp_path / "spool").exists()

@@ -59,7 +59,7 @@ def names(parts: int = 6) -> list[str]:
     return [f"layers.{layer}.{part}.weight" for layer in range(parts) for part in ("attn.q_proj", "mlp.fc1")]
 
 
-def write(folder: Path, parameters: int, checkpoints: int) -> list[Path]:
+def write(folder: Path, parameters: int, checkpoints: int, dtype: torch.dtype = torch.float32) -> list[Path]:
     generator = torch.Generator().manual_seed(0)
     state = {name: torch.randn(parameters // len(names()), generator=generator) for name in names()}
     files = []
@@ -67,7 +67,7 @@ def write(folder: Path, parameters: int, checkpoints: int) -> list[Path]:
         for tensor in state.values():
             tensor.add_(torch.randn(tensor.shape, generator=generator), alpha=1e-3)
         files.append(folder / f"step_{index:04}.safetensors")
-        save_file(state, files[-1])
+        save_file({name: tensor.to(dtype) for name, tensor in state.items()}, files[-1])
     return files
 
 

@@ -166,10 +166,11 @@ def place(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 @pytest.mark.usefixtures("place")
 def test_commands_over_a_store_are_answered() -> None:
-    lacking = {"--at", "s3://"}  # a history of days, and a bucket
+    lacking = {"--at", "s3://", "--serve"}  # a history of days, a bucket; and what does not end
     asked = [
         (it, words) for it, words in OURS if words[0] in ANSWERED and not any(one in str(words) for one in lacking)
     ]
+    asked = list({tuple(words): (it, words) for it, words in asked}.values())
     assert {words[0] for _, words in asked} == ANSWERED
     for block, arguments in asked:
         answer = CliRunner().invoke(app, arguments)

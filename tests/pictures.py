@@ -24,7 +24,7 @@ def check(name: str, png: bytes, *, gradients: bool = False) -> None:
     if os.environ.get(WRITE):
         picture = Image.open(io.BytesIO(png)).convert("RGB")
         if not gradients:  # a palette makes the file a fifth; rare colours are kept
-            picture = picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+            picture = picture.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE)
         picture.save(path, optimize=True)
         return
     committed, seen = Image.open(path), Image.open(io.BytesIO(png))

@@ -34,7 +34,7 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     outside = {path for path in _paths(config.nav) if not path.startswith("docs/")}
     paths = {f"docs/{uri}" for uri in pages} | outside
     paths |= {target for path in paths if path.endswith(".md") for target in linked_files(ROOT / path)}
-    paths.update(config.extra["polyfills"])
+    paths.update(config.extra["polyfills"], config.extra_css)
     return Files([*of_theme, *(_file(path, config) for path in sorted(paths))])
 
 

@@ -67,7 +67,9 @@ def test_the_overview_of_the_report(runs: list[RunTables], tmp_path: Path, drive
     browser = Browser(driver).reset().visit((tmp_path / "report.html").as_uri())
     assert browser.driver.title
     assert GROKS in browser.seen(".row a")
+    browser.command("Emulation.setScrollbarsHidden", hidden=True)
     shot = browser.driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})
+    browser.command("Emulation.setScrollbarsHidden", hidden=False)
     pictures.check("report.png", base64.b64decode(shot["data"]))
 
 

@@ -87,9 +87,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5000)
     parser.add_argument("--projects", type=int, default=50)
     parser.add_argument("--windows", type=int, default=250)
-    parser.add_argument(
-        "--keep", type=Path, help="make the store in this folder, or take it from there"
-    )
+    parser.add_argument("--keep", type=Path, help="make the store in this folder, or take it from there")
     given = parser.parse_args()
     projects = keys_of(given.projects, given.runs)
     with tempfile.TemporaryDirectory() as scratch:

@@ -39,7 +39,7 @@ from spectral_edge.errors import (
 from spectral_edge.export import Format, as_file
 from spectral_edge.json_rows import to_json_rows
 from spectral_edge.query import Limits, query
-from spectral_edge.report import content_policy, run_chart_html
+from spectral_edge.report.page import content_policy, run_chart_html
 from spectral_edge.store import Store
 
 QUESTIONS_AT_ONCE: Final = 2

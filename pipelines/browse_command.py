@@ -21,8 +21,8 @@ import uvicorn
 from pipelines.browse_app import Site
 from spectral_edge.errors import AccessDeniedError, SpectralEdgeError, UsageError
 from spectral_edge.query import Limits
-from spectral_edge.report import content_policy
 from spectral_edge.report.charts import chart_spec
+from spectral_edge.report.page import content_policy
 from spectral_edge.report.palette import PAGE
 from spectral_edge.store import Store
 

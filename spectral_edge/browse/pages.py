@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 import jinja2
 from markupsafe import Markup
 
+from spectral_edge import audit_log
 from spectral_edge.browse.answers import ROWS_SHOWN, FirstRows
 from spectral_edge.browse.runs import ORDERS, RESULTS, Listed, Summary, Wanted
 from spectral_edge.errors import SpectralEdgeError
@@ -20,6 +21,7 @@ from spectral_edge.questions import QUESTIONS
 from spectral_edge.report.page import style_policy
 from spectral_edge.report.palette import REGIMES
 from spectral_edge.report.verdict import lead_phrase, number, probability
+from spectral_edge.tables import SCHEMAS
 
 EXAMPLE: Final = "SELECT project, run_name, step, k_star, gap_ratio, regime\nFROM gaps\nWHERE \"group\" = 'total'"
 
@@ -67,6 +69,7 @@ def query_page(place: str, asked: Asked) -> str:
         place=place,
         asked=asked,
         example=EXAMPLE,
+        tables=[*SCHEMAS, audit_log.TABLE],
         next_step=asked.error.next_step if asked.error and asked.error.next_step != HELP else "",
         questions={name: (one.meaning, _address("/query", {"sql": one.sql})) for name, one in QUESTIONS.items()},
         downloads={

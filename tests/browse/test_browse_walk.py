@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import files
 from pathlib import Path
 from threading import Thread
 
@@ -112,9 +113,16 @@ def test_hostile_names_are_shown_as_they_are(visit: Visit, served: Served) -> No
     assert_quiet(browser, served)
 
 
-def test_it_can_be_read_in_the_dark_and_on_a_phone(visit: Visit) -> None:
-    for path, told in (("/", {}), ("/query", {"sql": "failures"})):
+AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+"""axe-core, of which the package brings a copy; its own code, which drives another browser, is not used."""
+VIOLATIONS = "axe.run(document).then(({ violations }) => arguments[0](violations.map((one) => one.id)))"
+
+
+def test_it_can_be_read_in_the_dark_on_a_phone_and_aloud(visit: Visit) -> None:
+    for path, told in (("/", {}), ("/query", {"sql": "failures"}), ("/query", {"sql": "wrong"}), ("/run/none", {})):
         browser = visit(path, **told)
+        browser.run(AXE)
+        assert browser.driver.execute_async_script(VIOLATIONS) == []
         for scheme in ("light", "dark"):
             browser.media(scheme)
             assert browser.contrasts()[0][0] >= 4.5

@@ -145,9 +145,9 @@ def update_of(capabilities: Capabilities, level: Level) -> Writes:
 
 def in_words(runs: Sequence[Writes]) -> list[str]:
     """Sentences on what would be written to these runs, and how much in all."""
-    full = max(runs, key=lambda writes: (len(writes.files), len(writes.metrics), len(writes.tags)), default=NOTHING)
+    full = max(runs, key=lambda one: (len(one.files), len(one.metrics), len(one.tags), one.bytes), default=NOTHING)
     parts = [
-        full.tags and f"up to {len(full.tags)} tags ({', '.join(full.tags)})",
+        full.tags and f"up to {len(full.tags)} tags ({OUR_NAME}.{{{_listed(full.tags)}}})",
         full.note and "a section in its note",
         full.metrics
         and f"{len(full.metrics)} metrics of each parameter group by training step ({OUR_NAME}/<group>/"
@@ -168,8 +168,12 @@ def in_words(runs: Sequence[Writes]) -> list[str]:
     return [*told, f"Estimated: {estimate}{known}{assumed}."]
 
 
+def _listed(tags: Sequence[str]) -> str:
+    return ", ".join(tag.removeprefix(f"{OUR_NAME}.") for tag in tags)
+
+
 def _about(size: int) -> str:
-    return f"about {size_text(size)}"
+    return f"up to about {size_text(size)}"
 
 
 def _files(checkpoints: int, rows: int) -> dict[str, int]:

@@ -85,9 +85,9 @@ def test_nothing_is_told_of_runs_that_are_left_alone(folder: Path) -> None:
 
 def test_people_are_told_names_places_and_sizes(folder: Path) -> None:
     [written, estimated] = Forecast("dir:run", (told_of(folder),)).writes_in_words
-    assert written.startswith("To each run: up to 12 tags (spectral_edge.status, ")
+    assert written.startswith("To each run: up to 12 tags (spectral_edge.{status, ")
     assert "spectral_edge/<group>/{k_star, gap, " in written
-    assert "spectral_edge/spectrum.png about 336.0 KB" in written
+    assert "spectral_edge/spectrum.png up to about 336.0 KB" in written
     assert "counted with 8 parameter groups" in estimated
     apart = writes_of(Work(30, 30, 3, 18, 3, FolderTracker.capabilities), "full")
     assert in_words([apart])[1].endswith("3 parameter groups, as in the store.")

@@ -51,8 +51,8 @@ order by q_value
 ```
 """
 EXIT_INTRODUCTION = """\
-Every command ends with one of these. An error is one line on stderr, which says what to do next; with `--json` what can
-be told is on stdout all the same. [scripting.md](scripting.md) says what else scripts may rely on.
+Every command ends with one of these. An error is one line on stderr, which says what to do next.
+[scripting.md](scripting.md) says what else scripts may rely on.
 """
 DEPLOYMENTS_INTRODUCTION = """\
 # Written from pipelines/deployments.py by `make reference`; edit that. `spectral-edge deploy` registers the same

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from pipelines.progress import Bars, Lines
+from pipelines.progress import Bars, Lines, showing
 from pipelines.results import RunResult
 from pipelines.terminal import exit_code, print_csv, print_error, print_table
 from pipelines.wording import minutes_text, plain_text, size_text
@@ -84,6 +84,12 @@ def test_outside_a_terminal_a_run_is_one_line() -> None:
     assert lines[0].endswith(": audited, 3 checkpoints, regime plateau, 1 transition")
     assert "\x1b" not in lines[0]
     assert lines[1] == "error: run bad: truncated."
+
+
+def test_colours_that_are_forced_upon_a_file_make_no_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with showing() as display:
+        assert type(display) is Lines
 
 
 def test_on_a_terminal_a_run_is_a_bar_with_checkpoint_and_bytes() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import pytest
 from synthetic_runs import make_failed, make_run, small_store
 
@@ -77,3 +79,10 @@ def test_settings_that_cannot_be_read_cost_only_the_rate() -> None:
     text = said(make_run(settings="not JSON"))
     assert "q = 0.01)" in text
     assert "chance" not in text
+
+
+def test_the_order_of_the_rows_does_not_matter() -> None:
+    rows = make_run().transitions.to_pylist()
+    alike = [row | {"q_value": 0.01, "onset_step": 1840} for row in rows]
+    told = {(best["group"], best["kind"]) for order in permutations(alike) if (best := strongest(order))}
+    assert told == {("total", "gap_opening")}

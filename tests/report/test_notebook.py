@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import altair as alt
+import numpy as np
 import pytest
 import vl_convert
 from browser import Browser
+from PIL import Image
 from synthetic_runs import make_failed, make_run, small_store
 from test_untrusted import CORPUS
 
 from spectral_edge.audited_run import AuditedRun
 from spectral_edge.errors import UsageError
-from spectral_edge.report.run_chart import MIME
+from spectral_edge.report import run_chart_png
+from spectral_edge.report.run_chart import MIME, small
 
 Show = Callable[[str], Browser]
 PAGE = "<!doctype html><meta charset=utf-8><title>notebook</title><body style='{style}'><main>{output}</main></body>"
@@ -127,6 +131,13 @@ def _parts(version: str) -> list[int]:
 
 def _steps(browser: Browser) -> list[int]:
     return browser.run("return [window.view.signal('first'), window.view.signal('last')]")
+
+
+def test_the_small_image_keeps_every_colour(run: AuditedRun) -> None:
+    png = run_chart_png(run)
+    one, other = (np.asarray(Image.open(io.BytesIO(some)).convert("RGB"), dtype=int) for some in (png, small(png)))
+    assert len(small(png)) < len(png) / 5
+    assert abs(one - other).max() < 20
 
 
 def test_a_renderer_that_was_chosen_is_used(run: AuditedRun) -> None:

@@ -65,7 +65,8 @@ def test_order_in_time_is_told_as_measured(lead: int | None, low: int | None, hi
 
 
 def test_the_smallest_q_speaks_and_an_unknown_one_last() -> None:
-    rows = [{"q_value": q, "onset_step": s} for q, s in ((0.03, 5), (None, 1), (0.01, 9), (0.01, 7))]
+    change = {"group": "total", "kind": "rotation"}
+    rows = [change | {"q_value": q, "onset_step": s} for q, s in ((0.03, 5), (None, 1), (0.01, 9), (0.01, 7))]
     assert strongest(rows) == rows[3]
     assert strongest([]) is None
 

@@ -1,6 +1,6 @@
-"""Makes a folder as a training run leaves it: 101 checkpoints and a metrics.csv. No training: the updates are made up.
+"""Makes a folder as a training run leaves it: 71 checkpoints and a metrics.csv. No training: the updates are made up.
 
-All parameters drift and jitter; from step 2,400 on, the updates of the hidden layer have a second direction.
+All parameters drift and jitter; from step 1,600 on, the updates of the hidden layer have a second direction.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import numpy as np
 from safetensors.numpy import save_file
 
 EVERY = 40
-CHECKPOINTS = 101
-CHANGE = 60
+CHECKPOINTS = 71
+CHANGE = 40
 SHAPES = {"embed.weight": (32, 16), "layers.0.mlp.weight": (16, 32)}
 
 

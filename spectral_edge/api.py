@@ -61,12 +61,12 @@ def analyse(
         TrajectoryError: No step can be told, nothing moved, or the model changes from the start.
 
     Examples:
-        >>> run = analyse("example-runs/small-network", metric="val_accuracy", learning_rate="lr")
-        >>> run.transitions.num_rows > 0
-        True
-        >>> run = analyse("example-runs/small-network", learning_rate=1e-3, metric={0: 0.1, 2000: 0.2, 4000: 0.9})
-        >>> run.save("run.html")
-        PosixPath('run.html')
+        >>> run = analyse("example-runs/short", metric="val_accuracy", learning_rate="lr")
+        >>> run.verdict.split(":")[0]
+        'No change of the spectrum is established. Changes were not tested'
+        >>> run = analyse("example-runs/short", metric={0: 0.1, 200: 0.2, 400: 0.9}, learning_rate=1e-3)
+        >>> run.to_pandas()["learning_rate"].unique().tolist()
+        [0.001]
     """
     root = Path(folder)
     if not root.is_dir():

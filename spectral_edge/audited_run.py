@@ -32,13 +32,15 @@ class AuditedRun(RunTables):
     `inner_products`, `scorecard`.
 
     Examples:
-        >>> run = analyse("example-runs/small-network")
+        >>> run = Store.open("spectral-edge-store").run("small-network")
         >>> run.groups
-        ('total', 'mlp', 'embedding')
+        ('total', 'mlp', 'embedding', 'layer.0')
         >>> run.verdict.split(" (")[0]
-        'The spectrum of group total changed at step 2,400'
-        >>> run.to_pandas()[["group", "step", "k_star"]].tail(1).to_string(index=False, header=False)
-        'embedding 4000       1'
+        'The spectrum of group total changed at step 1,600'
+        >>> len(run.to_pandas())
+        276
+        >>> run.save("small-network.svg", "mlp").name
+        'small-network.svg'
     """
 
     @classmethod

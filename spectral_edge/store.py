@@ -67,7 +67,7 @@ class Store:
         >>> len(store.runs(since=timedelta(days=7)))
         1
         >>> store.query("select count(*) as windows from gaps").to_pylist()
-        [{'windows': 237}]
+        [{'windows': 276}]
 
     Holds no connection and no open file: it can be passed between threads and processes. In a folder, one process
     writes at a time, under a lock of the kernel. On S3, writers of different runs do not wait for each other; Delta's

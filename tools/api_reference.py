@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -40,15 +41,18 @@ def public_signatures() -> str:
             lines.append(documented.signature(return_type=True))
         else:
             lines += [_of_class(documented), *(f"{name}.{line}" for line in _member_lines(documented))]
-    errors = griffe.load("spectral_edge.errors", search_paths=[ROOT])
-    lines += [f"errors.{_of_class(kind)}" for kind in errors.classes.values()]
+    lines += [f"errors.{_of_class(kind)}" for kind in _package()["errors"].classes.values()]
     return "\n".join([*lines, ""])
 
 
+@cache
+def _package() -> griffe.Object | griffe.Alias:
+    return griffe.load("spectral_edge", search_paths=[ROOT], resolve_aliases=True)
+
+
 def _public() -> Iterator[tuple[str, _Documented]]:
-    package = griffe.load("spectral_edge", search_paths=[ROOT], resolve_aliases=True)
     for name in spectral_edge.__all__:
-        documented = package[getattr(spectral_edge, name).__module__.removeprefix("spectral_edge.")][name]
+        documented = _package()[getattr(spectral_edge, name).__module__.removeprefix("spectral_edge.")][name]
         if not isinstance(documented, _Documented):
             raise TypeError(f"{name} should be a class or a function, got {documented.kind.value}")
         yield name, documented

@@ -43,8 +43,15 @@ def untested(summary: Row) -> str | None:
 
 
 def strongest(transitions: Sequence[Row]) -> Row | None:
-    """The change with the smallest q-value, the earliest of equals; None when there is none."""
-    return min(transitions, key=lambda row: (_or_inf(row["q_value"]), row["onset_step"]), default=None)
+    """The change with the smallest q-value; of equals the earliest, that of the whole model, and then by name.
+
+    Whatever order the rows have: a store keeps another than the analysis. None when there is no change.
+    """
+
+    def rank(row: Row) -> tuple[float, int, bool, str, str]:
+        return _or_inf(row["q_value"]), row["onset_step"], row["group"] != "total", row["group"], row["kind"]
+
+    return min(transitions, key=rank, default=None)
 
 
 def lead_phrase(transition: Row) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import pytest
 from synthetic_runs import make_failed, make_run, small_store
 
@@ -63,7 +65,8 @@ def test_order_in_time_is_told_as_measured(lead: int | None, low: int | None, hi
 
 
 def test_the_smallest_q_speaks_and_an_unknown_one_last() -> None:
-    rows = [{"q_value": q, "onset_step": s} for q, s in ((0.03, 5), (None, 1), (0.01, 9), (0.01, 7))]
+    change = {"group": "total", "kind": "rotation"}
+    rows = [change | {"q_value": q, "onset_step": s} for q, s in ((0.03, 5), (None, 1), (0.01, 9), (0.01, 7))]
     assert strongest(rows) == rows[3]
     assert strongest([]) is None
 
@@ -77,3 +80,10 @@ def test_settings_that_cannot_be_read_cost_only_the_rate() -> None:
     text = said(make_run(settings="not JSON"))
     assert "q = 0.01)" in text
     assert "chance" not in text
+
+
+def test_the_order_of_the_rows_does_not_matter() -> None:
+    rows = make_run().transitions.to_pylist()
+    alike = [row | {"q_value": 0.01, "onset_step": 1840} for row in rows]
+    told = {(best["group"], best["kind"]) for order in permutations(alike) if (best := strongest(order))}
+    assert told == {("total", "gap_opening")}

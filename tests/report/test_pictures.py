@@ -19,7 +19,7 @@ Show = Callable[[str], Browser]
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "pages"
 UNLIKE = 0.008
-"""Share of tiles that may be unlike. Letters set wider or fatter make up to 0.3 %, a missing panel about 2 % and more."""
+"""Share of tiles that may be unlike. Letters set wider or fatter make up to 0.3 %, a missing panel 2 % and more."""
 HEIGHT = 1900
 """What of a page is looked at, from its top: all charts."""
 

@@ -6,6 +6,7 @@ folder in use can be told from one that was left.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -63,11 +64,7 @@ def locked_folder(root: Path, prefix: str) -> Iterator[Path]:
 
 def sweep_folders(root: Path, prefix: str) -> int:
     """Remove the folders below `root` with this prefix whose process is gone; returns how many."""
-    left = [folder for folder in root.glob(f"{prefix}*") if _is_left(folder)] if root.is_dir() else []
-    for folder in left:
-        # Another audit may be sweeping too; whoever comes second finds nothing.
-        shutil.rmtree(folder, ignore_errors=True)
-    return len(left)
+    return sum(_swept(folder) for folder in root.glob(f"{prefix}*")) if root.is_dir() else 0
 
 
 def _claim(root: Path, prefix: str) -> tuple[Path, FileLock]:
@@ -77,21 +74,31 @@ def _claim(root: Path, prefix: str) -> tuple[Path, FileLock]:
             folder.mkdir(parents=True, mode=0o700)
             lock = FileLock(folder / _LOCK, timeout=0)
             lock.acquire()
-        except (Timeout, FileNotFoundError):
+        except (Timeout, FileNotFoundError, FileExistsError):
             continue  # a sweeper was quicker: take another name
         except OSError as error:
             raise from_os_error(error, file=str(root)) from error
-        return folder, lock
+        if (folder / _LOCK).exists():
+            return folder, lock
+        lock.release()  # it was of a file that a sweeper has removed
 
 
-def _is_left(folder: Path) -> bool:
+def _swept(folder: Path) -> bool:
+    """Remove `folder` if its process is gone; whether it was."""
     lock_file = folder / _LOCK
     try:
         if folder.is_symlink() or folder.stat().st_uid != os.getuid():
             return False  # somebody else's
         if not lock_file.exists():
-            return time.time() - folder.stat().st_mtime > _UNLOCKED_SECONDS
-        with FileLock(lock_file, timeout=0):
+            is_left = time.time() - folder.stat().st_mtime > _UNLOCKED_SECONDS
+            if is_left:
+                shutil.rmtree(folder, ignore_errors=True)
+            return is_left
+        # Not by FileLock, which makes the file, and the folder, when they have just been removed.
+        with lock_file.open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Another audit may be sweeping too; whoever comes second finds nothing.
+            shutil.rmtree(folder, ignore_errors=True)
             return True
-    except (Timeout, FileNotFoundError, NotADirectoryError):
+    except (BlockingIOError, FileNotFoundError, NotADirectoryError):
         return False

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from integrations.scratch import scratch_folder, sweep_scratch
+from integrations.scratch import locked_folder, scratch_folder, sweep_scratch
 
 HOLDER = """
 import tempfile, time
@@ -48,3 +48,34 @@ def test_a_killed_process_is_swept_and_others_are_not(place: Path) -> None:
     assert folder.exists()
     assert sweep_scratch() == 1
     assert [path.name for path in place.iterdir()] == ["spectral-edge-mine"]
+
+
+SWEEPER = """
+import sys
+from pathlib import Path
+from integrations.scratch import sweep_folders
+print(flush=True)
+while True:
+    sweep_folders(Path(sys.argv[1]), "part-")
+"""
+
+
+def test_sweepers_are_in_nobodys_way(place: Path) -> None:
+    """Parts of a run begin with sweeping, while others that are read in the same place come to their end."""
+    command = [sys.executable, "-c", SWEEPER, str(place)]
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE) as one,
+        subprocess.Popen(command, stdout=subprocess.PIPE) as two,
+    ):
+        try:
+            for sweeper in (one, two):
+                assert sweeper.stdout is not None
+                sweeper.stdout.readline()
+            for _ in range(600):
+                with locked_folder(place, "part-") as folder:
+                    (folder / "here").touch()
+                    assert (folder / "here").exists()
+                assert not folder.exists()
+        finally:
+            one.kill()
+            two.kill()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from spectral_edge.block_sums import _ROUNDING_EPS, MEMORY, Rows, Workspace, products_on, row_bytes, threads_given
-from spectral_edge.blocks import WHOLE, Shard, blocks, in_memory
+from spectral_edge.blocks import WHOLE, Piece, Shard, blocks, in_memory
 from spectral_edge.checkpoints import CheckpointReader, TensorInfo, open_checkpoint
 from spectral_edge.checkpoints.tensor_records import FLOATING
 from spectral_edge.errors import CheckpointFormatError, TrajectoryError, UsageError, ZeroUpdatesError
@@ -209,6 +210,12 @@ class TestShards:
             for group, band in whole.bands.items():
                 assert added.bands[group].n_parameters == band.n_parameters
                 np.testing.assert_allclose(added.bands[group].values, band.values, rtol=1e-12)
+
+    def test_what_was_not_fetched_is_not_read_as_zeros(self, tmp_path: Path) -> None:
+        checkpoints = write_checkpoints(tmp_path, random_states(_SHAPES, 6, seed=13))
+        pieces = [replace(checkpoint, pieces=frozenset[Piece]()) for checkpoint in checkpoints]
+        with pytest.raises(CheckpointFormatError, match="only a part of its parameters was fetched"):
+            self._part(pieces, Shard(0, 2))
 
     def test_that_nothing_moves_is_told_of_the_sum_only(self, tmp_path: Path) -> None:
         states = random_states(_SHAPES, 1, seed=13) * 5

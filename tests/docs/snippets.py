@@ -97,9 +97,13 @@ def known(name: str) -> click.Command:
     """
     root = typer.main.get_command(app)
     assert isinstance(root, TyperGroup)
-    if name not in root.commands:
-        raise click.UsageError(f"there is no command `{name}`")
-    return root.commands[name]
+    if name.startswith("-"):  # an option of the program itself, such as --version
+        return root if any(name in it.opts for it in root.params) else _none(name)
+    return root.get_command(click.Context(root), name) or _none(name)
+
+
+def _none(name: str) -> click.Command:
+    raise click.UsageError(f"there is no command or option `{name}`")
 
 
 def _is_setting(parameter: str) -> bool:

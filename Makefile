@@ -42,7 +42,7 @@ docs: .venv  ## write docs/ as a site to build/site; a link that leads nowhere i
 	$(BIN)/python -m mkdocs build --strict
 
 pictures: demo system-packages  ## take the pictures in docs/images anew, from the demo
-	SPECTRAL_EDGE_WRITE_IMAGES=1 $(BIN)/python -m pytest tests/demo/test_pictures.py tests/contract/test_mlflow_page.py tests/docs/test_explained.py
+	SPECTRAL_EDGE_WRITE_IMAGES=1 $(BIN)/python -m pytest tests/demo/test_demo_pictures.py tests/contract/test_mlflow_page.py tests/docs/test_explained.py
 
 bench: .venv  ## run each script of benchmarks/
 	@for script in $$(grep -l __main__ benchmarks/*.py); do \

@@ -47,6 +47,8 @@ def blocks(page: Path) -> list[Block]:
     return [Block(name, (token.map or [0])[0] + 1, token.info.strip(), token.content) for token in tokens]
 
 
+_KEYWORDS = {"if", "then", "else", "fi", "while", "until", "do", "done", "!"}
+
 ALL = [block for page in PAGES for block in blocks(page)]
 
 
@@ -68,7 +70,7 @@ def commands(text: str) -> Iterator[list[str]]:
 def _without_variables(words: list[str]) -> Iterator[list[str]]:
     redirected = next((at for at, word in enumerate(words) if re.fullmatch(r"\d?[<>]+", word)), len(words))
     kept = words[:redirected]
-    while kept and re.fullmatch(r"\w+=.*", kept[0], flags=re.DOTALL):
+    while kept and (kept[0] in _KEYWORDS or re.fullmatch(r"\w+=.*", kept[0], flags=re.DOTALL)):
         kept = kept[1:]
     if kept:
         yield kept
@@ -95,9 +97,13 @@ def known(name: str) -> click.Command:
     """
     root = typer.main.get_command(app)
     assert isinstance(root, TyperGroup)
-    if name not in root.commands:
-        raise click.UsageError(f"there is no command `{name}`")
-    return root.commands[name]
+    if name.startswith("-"):  # an option of the program itself, such as --version
+        return root if any(name in it.opts for it in root.params) else _none(name)
+    return root.get_command(click.Context(root), name) or _none(name)
+
+
+def _none(name: str) -> click.Command:
+    raise click.UsageError(f"there is no command or option `{name}`")
 
 
 def _is_setting(parameter: str) -> bool:

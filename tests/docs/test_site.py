@@ -24,8 +24,8 @@ CONFIGURATION = re.sub(r"!!python\S+", "", (ROOT / "mkdocs.yml").read_text())
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site, built with every warning an error."""
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """The site, and the warnings of MkDocs, each of which `make docs` takes for an error."""
     folder = tmp_path_factory.mktemp("site")
     said: list[str] = []
     handler = logging.Handler(logging.WARNING)
@@ -38,8 +38,16 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         build(config)
     finally:
         log.removeHandler(handler)
-    assert not said, "\n".join(said)
-    return folder
+    return folder, said
+
+
+@pytest.fixture(scope="module")
+def site(built: tuple[Path, list[str]]) -> Path:
+    return built[0]
+
+
+def test_links_and_navigation_are_whole(built: tuple[Path, list[str]]) -> None:
+    assert not built[1], "\n".join(built[1])
 
 
 def test_every_page_is_in_the_navigation() -> None:

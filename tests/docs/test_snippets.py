@@ -81,7 +81,8 @@ OURS = [(block, words[1:]) for block in SHELL for words in commands(block.text) 
 
 
 def test_every_block_says_what_it_is() -> None:
-    known = {"", "sh", "sql", "python", "py", "toml", "yaml", "ini", "json", "text"}
+    shown = {"text", "nginx"}  # output, and what another program is told
+    known = {"", "sh", "sql", "python", "py", "toml", "yaml", "ini", "json"} | shown
     odd = [f"{block} is of language `{block.language}`" for block in ALL if block.language not in known]
     assert not odd, "mark what is only shown as ```text, or say in this file how it is checked"
 
@@ -101,8 +102,8 @@ def test_commands_are_known(block: Block) -> None:
         if program == "make":
             targets = re.findall(r"^([a-z.-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
             assert set(arguments) <= set(targets), "there is no such target"
-        elif program == "python" and arguments[:1] == ["-m"]:
-            assert importlib.util.find_spec(arguments[1]), f"there is no module {arguments[1]}"
+        elif program == "pytest" or (program == "python" and arguments[:1] == ["-m"]):
+            assert program == "pytest" or importlib.util.find_spec(arguments[1]), f"there is no module {arguments[1]}"
             assert all((ROOT / word).exists() for word in arguments if word.startswith("tests/"))
         elif program == "python":
             assert arguments[0] in written_files(block.page), f"the page has no file {arguments[0]}"

@@ -43,6 +43,10 @@ def report(  # noqa: PLR0913, PLR0917 - a command line has many options
             "use one of --output and --serve.",
             next_step="spectral-edge report --output report.html, or spectral-edge report --serve.",
         )
+    if serve and as_json:
+        raise UsageError(
+            "--json belongs to --output.", next_step="with --serve, JSON is at the addresses /api/runs and /api/query."
+        )
     place = load_settings(store=store).store
     if output is not None:
         from pipelines.store_commands import write_page  # noqa: PLC0415 - they are slow to import

@@ -24,6 +24,8 @@ BYTES_PER_ROW: Final[Mapping[str, float]] = MappingProxyType({"runs": 65_000.0, 
 _GAP_TABLE_BYTES_PER_ROW: Final = 310.0
 _PICTURE_BYTES: Final = 300_000
 _PICTURE_BYTES_PER_CHECKPOINT: Final = 1_200
+_DRAWING_BYTES: Final = 107_000
+_DRAWING_BYTES_PER_CHECKPOINT: Final = 620
 _PAGE_BYTES: Final = 965_000
 _PAGE_BYTES_PER_ROW: Final = 27.0
 _POINT_BYTES: Final = 60
@@ -50,7 +52,7 @@ class Writes:
         bytes: Of all that goes to the tracker.
         groups: Parameter groups that the numbers are for.
         groups_are_known: Whether those are the groups of the run's last audit, and not an assumption.
-        store_rows: New or replaced rows by table.
+        store_rows: New or replaced rows by table; those of `transitions` and `metrics` are known after the audit only.
         store_bytes: What the store grows by.
     """
 
@@ -180,6 +182,7 @@ def _files(checkpoints: int, rows: int) -> dict[str, int]:
     return {
         "gaps.parquet": round(_GAP_TABLE_BYTES_PER_ROW * rows),
         "spectrum.png": _PICTURE_BYTES + _PICTURE_BYTES_PER_CHECKPOINT * checkpoints,
+        "spectrum.svg": _DRAWING_BYTES + _DRAWING_BYTES_PER_CHECKPOINT * checkpoints,
         "spectrum.html": round(_PAGE_BYTES + _PAGE_BYTES_PER_ROW * rows),
     }
 

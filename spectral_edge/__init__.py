@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from spectral_edge.recorded import analyse_recorded
     from spectral_edge.recorder import Recorder
     from spectral_edge.run_list import RunList
-    from spectral_edge.series import MetricSeries, TrainingRecord
+    from spectral_edge.series import FurtherMetric, MetricSeries, TrainingRecord
     from spectral_edge.settings import Settings
     from spectral_edge.store import Store
 
 __all__ = [
     "AuditedRun",
+    "FurtherMetric",
     "MetricSeries",
     "Recorder",
     "RunList",
@@ -38,6 +39,7 @@ __all__ = [
 
 _HOMES = {
     "AuditedRun": "audited_run",
+    "FurtherMetric": "series",
     "MetricSeries": "series",
     "Recorder": "recorder",
     "RunList": "run_list",

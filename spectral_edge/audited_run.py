@@ -99,7 +99,7 @@ class AuditedRun(RunTables):
         look at a part of the run. Elsewhere it is an image.
 
         Args:
-            group: One of :attr:`groups`; `total` when None.
+            group: One of :attr:`groups`; when None, that of the change which the verdict names, else `total`.
 
         Raises:
             UsageError: The run has no such group; the message lists those it has.
@@ -113,7 +113,7 @@ class AuditedRun(RunTables):
 
         Args:
             path: The file; what was there is replaced, whole or not at all.
-            group: The parameter group of an image; `total` when None. A page has all.
+            group: The parameter group of an image; when None, as for :meth:`plot`. A page has all.
 
         Returns:
             `path`.

@@ -7,7 +7,7 @@ lies under stretches without a regime; a reported change is a line at its onset 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, TypeVar, cast
 
@@ -15,11 +15,11 @@ import altair as alt
 import vl_convert
 
 from spectral_edge.errors import UsageError
-from spectral_edge.report.drawn import Drawn, drawn_groups
+from spectral_edge.report.drawn import Drawn, Row, drawn_groups
 from spectral_edge.report.metric_lines import metric_lines
 from spectral_edge.report.palette import LIGHT, Palette
 from spectral_edge.report.panels import WIDTH, WINDOWS, ZOOMED, panels
-from spectral_edge.report.verdict import verdict
+from spectral_edge.report.verdict import strongest, verdict
 from spectral_edge.tables import RunTables
 
 Spec = dict[str, Any]
@@ -67,7 +67,7 @@ def titled(tables: RunTables, group: str | None) -> tuple[dict[str, Any], Drawn 
 
     Args:
         tables: The run.
-        group: The parameter group; `total` (or the run's first group) when None.
+        group: The parameter group; :func:`told_group` when None.
 
     Raises:
         UsageError: The run has no such group.
@@ -78,10 +78,18 @@ def titled(tables: RunTables, group: str | None) -> tuple[dict[str, Any], Drawn 
         raise UsageError(
             f"there is no parameter group {group!r}; there are: {', '.join(groups)}.", run=tables.key.run_name
         )
-    name = group or next(iter(groups), "total")
+    name = group or told_group(groups, transitions)
     about = f"{_on_one_line(tables.key.project)} \N{MIDDLE DOT} parameter group {_on_one_line(name)}"
     lines = [about, *textwrap.wrap(verdict(tables.summary, transitions), 110), *([_READING] if groups else [])]
     return _title(_on_one_line(tables.key.run_name), lines), groups.get(name)
+
+
+def told_group(groups: Collection[str], transitions: Sequence[Row]) -> str:
+    """The group whose chart stands for the run: of the change that the verdict names, else `total` or the first one."""
+    change = strongest(transitions)
+    if change is not None and change["group"] in groups:
+        return str(change["group"])
+    return next(iter(groups), "total")
 
 
 def _run_chart_spec(tables: RunTables, group: str | None) -> Spec:

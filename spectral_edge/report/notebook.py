@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import jinja2
 
-from spectral_edge.report.charts import run_chart_png
+from spectral_edge.report.charts import run_chart_png, told_group
 from spectral_edge.report.drawn import Drawn
 from spectral_edge.report.run_chart import shown_width, small
 from spectral_edge.report.verdict import count, number
@@ -25,12 +25,14 @@ REGIMES_SHOWN: Final = 30
 
 
 def run_html(tables: RunTables) -> str:
-    """One run: the sentence with its error rate, the chart of its first group, changes, regimes, what was not possible.
+    """One run: the sentence with its error rate, its chart, changes, regimes, what was not possible.
 
     All text from trackers is escaped.
     """
-    view = run_view(tables.summary, tables.gaps, tables.transitions.to_pylist())
-    group, drawn = next(iter(view.groups.items()), ("", None))
+    transitions = tables.transitions.to_pylist()
+    view = run_view(tables.summary, tables.gaps, transitions)
+    group = told_group(view.groups, transitions)
+    drawn = view.groups.get(group)
     png = small(run_chart_png(tables)) if drawn else b""
     return _template().render(
         view=view,

@@ -66,7 +66,7 @@ def run_chart(tables: RunTables, group: str | None = None) -> RunChart:
 
     Args:
         tables: The run.
-        group: The parameter group; `total` (or the run's first group) when None.
+        group: The parameter group; when None, that of the change which the verdict names, else `total`.
 
     Raises:
         UsageError: The run has no such group.

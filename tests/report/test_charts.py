@@ -18,7 +18,7 @@ from synthetic_runs import make_failed, make_run, small_store
 from test_untrusted import CORPUS
 
 from spectral_edge.report import png_of, run_chart_png, run_chart_svg
-from spectral_edge.report.charts import chart_spec, filled
+from spectral_edge.report.charts import chart_spec, filled, told_group
 from spectral_edge.report.drawn import drawn_groups, group_order
 from spectral_edge.report.metric_lines import POINTS_DRAWN, metric_lines
 from spectral_edge.report.palette import LIGHT, PAGE
@@ -221,3 +221,11 @@ def test_groups_stand_in_reading_order() -> None:
 
 def test_a_failed_run_has_a_png_that_says_so() -> None:
     assert run_chart_png(make_failed("a", "Bad.")) != run_chart_png(make_failed("b", "Bad."))
+
+
+def test_a_chart_is_of_the_group_that_the_verdict_names() -> None:
+    run = make_run(checkpoints=60, change_at=30)
+    [row, *_] = [row for row in run.transitions.to_pylist() if row["group"] == "mlp"]
+    only = replace(run, transitions=build("transitions", [row]))
+    assert run_chart_png(only) == run_chart_png(only, "mlp") != run_chart_png(only, "total")
+    assert told_group(("total", "mlp"), []) == told_group(("total",), [row]) == "total"

@@ -152,6 +152,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for index, row in enumerate(weights):
             tensors = {"layers.0.mlp.weight": torch.tensor(row, dtype=torch.float32)}
             save_file(tensors, folder / name / f"step_{100 * index}.safetensors")
+        log = ["step,lr,val_accuracy", *(f"{100 * index},0.001,{index / 20}" for index in range(len(weights)))]
+        (folder / name / "metrics.csv").write_text("\n".join(log))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         settings = load_settings(annotate="none")

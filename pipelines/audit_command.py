@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -12,7 +13,7 @@ from pipelines.budget import sharing
 from pipelines.prefect_server import PrefectServer, set_environment_defaults
 from pipelines.settings import AuditSettings
 from pipelines.sources import located
-from pipelines.terminal import exit_code, print_error, print_json, print_table
+from pipelines.terminal import exit_code, print_error, print_json, print_note, print_table
 from spectral_edge.errors import SpectralEdgeError
 
 
@@ -47,7 +48,10 @@ def _audit_sources(sources: Sequence[str], settings: AuditSettings, *, as_json: 
 
         server.wait(display.say)
         with sharing(settings):
-            return _tell(in_order(sources, settings), lambda source: run_audit(source, settings), as_json=as_json)
+            code = _tell(in_order(sources, settings), lambda source: run_audit(source, settings), as_json=as_json)
+    if not as_json and settings.log_format == "text" and sys.stdout.isatty():
+        print_note("spectral-edge report --output report.html draws it; spectral-edge runs lists it.")
+    return code
 
 
 def forecast_sources(sources: Sequence[str], settings: AuditSettings, *, as_json: bool) -> int:

@@ -40,7 +40,7 @@ LEASE_REQUESTS: Final = 4
 WRITTEN_BACK: Final = {
     "none": "nothing",
     "summary": "tags, note",
-    "full": "tags, note, metrics by training step, gap table, chart as PNG and HTML",
+    "full": "tags, note, metrics by training step, gap table, chart as PNG, SVG and HTML",
 }
 
 WORDS: Final[dict[Action, str]] = {

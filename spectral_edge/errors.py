@@ -34,6 +34,8 @@ Each also inherits the builtin in brackets, so that callers may catch either.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 
 class SpectralEdgeError(Exception):
     """Base of all errors raised on purpose.
@@ -46,6 +48,9 @@ class SpectralEdgeError(Exception):
         left_behind: What is left on disk or on the tracker, if anything.
         next_step: What the reader should do next; a command where there is one.
     """
+
+    usual_step: ClassVar[str | None] = None
+    """What to do about an error of this class that stopped a run, where the error itself says nothing."""
 
     def __init__(
         self,
@@ -93,9 +98,10 @@ class SpectralEdgeError(Exception):
         }
 
     def of_run(self, run: str) -> SpectralEdgeError:
-        """The same error, naming `run` when it named none."""
+        """The same error, naming `run` when it named none, and what is usually done about it when it said nothing."""
         if self.run is None:
             self.run = run
+        self.next_step = self.next_step or self.usual_step
         return self
 
 
@@ -122,13 +128,19 @@ class CheckpointError(TerminalError, ValueError):
 class CheckpointFormatError(CheckpointError):
     """The bytes are not a checkpoint of the format they claim."""
 
+    usual_step = "compare its size with the original and log it again, or move it away; then run this command again."
+
 
 class UnsafeCheckpointError(CheckpointError):
     """The file asks for code to be executed. Nothing was executed."""
 
+    usual_step = "save weights with torch.save(model.state_dict(), ...) or as safetensors, or move the file away."
+
 
 class NonFiniteError(CheckpointError):
     """NaN or Inf among the weights."""
+
+    usual_step = "move away the checkpoints from that step on, to audit what came before."
 
 
 class TrajectoryError(TerminalError, ValueError):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from terminals import LONG, Terminal, Typed, piped
 
 from pipelines.columns import FOLDED, fitting
@@ -89,3 +91,11 @@ def test_columns_are_left_out_by_importance_and_none_is_squeezed() -> None:
     assert fitting(cells, 10 + 1 + FOLDED) == ["a"]
     assert fitting(cells, 12, first=("c", "d", "none")) == ["c", "d"]
     assert fitting(cells, 1) == ["a"]
+
+
+def test_an_audit_at_a_terminal_ends_with_where_to_look(tmp_path: Path) -> None:
+    for step in range(4):
+        save_file({"w.weight": np.full(8, float(step**2), np.float32)}, tmp_path / f"step_{step}.safetensors")
+    shown = Terminal(tmp_path, 120).run("audit", "dir:.", "--window", "3", "--annotate", "none")
+    assert (shown.code, "report --output report.html" in shown.text) == (0, True)
+    assert "note" not in piped(tmp_path, "audit", "dir:.", "--window", "3", "--annotate", "none").stderr

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import signal
+import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -111,12 +113,43 @@ def batches_of(
         alarm.daemon = True
         alarm.start()
         try:
-            with _said_plainly(text, views, limits):
-                relation = connection.sql(_one_select(connection, text), params=parameters)
-                reader = relation.to_arrow_reader(_ROWS_AT_ONCE)
-            yield Answer(reader.schema, _read(reader, text, views, limits))
+            with _heeding_ctrl_c(connection):
+                with _said_plainly(text, views, limits):
+                    relation = connection.sql(_one_select(connection, text), params=parameters)
+                    reader = relation.to_arrow_reader(_ROWS_AT_ONCE)
+                yield Answer(reader.schema, _read(reader, text, views, limits))
         finally:
             alarm.cancel()
+
+
+@contextmanager
+def _heeding_ctrl_c(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Interrupt the query on Ctrl-C.
+
+    DuckDB looks for signals only where the main thread itself works; while that waits for others, Python runs no
+    handler. It runs, and raises KeyboardInterrupt, as soon as the interrupted query returns.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    ours, told = socket.socketpair()
+    with ours, told:
+        told.setblocking(False)
+
+        def watch() -> None:
+            while number := ours.recv(1):
+                if number[0] == signal.SIGINT:
+                    connection.interrupt()
+
+        watching = threading.Thread(target=watch, daemon=True)
+        watching.start()
+        before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+            told.shutdown(socket.SHUT_WR)
+            watching.join()
 
 
 def _meant(sql: str) -> str:

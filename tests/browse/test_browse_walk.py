@@ -105,7 +105,7 @@ def test_hostile_names_are_shown_as_they_are(visit: Visit, served: Served) -> No
         assert browser.seen(".projects a").count(name) == 1
         follow(browser, ".row a")
         browser.wait("section.run svg.marks")
-        assert browser.one("h2").text == name
+        assert browser.one("h1").text == name
         assert all(one.get_attribute("href").startswith(served.address) for one in browser.all("a"))
         browser = visit("/query", sql=f"select '{name.replace(chr(39), 2 * chr(39))}' as name, run_name from runs")
         assert browser.seen(".answer tbody td")[0] == name

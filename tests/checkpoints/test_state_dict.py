@@ -219,6 +219,7 @@ def test_what_the_package_shows() -> None:
         "FoundSeries",
         "FoundTrajectory",
         "Location",
+        "Span",
         "TensorInfo",
         "find_series",
         "find_trajectory",

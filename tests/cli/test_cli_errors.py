@@ -104,7 +104,12 @@ def test_the_documented_exit_codes_are_those_of_the_commands(place: Path, tmp_pa
     for number in (signal.SIGINT, signal.SIGTERM):
         slow = ["query", "select count(*) from range(100000000000) a, range(1000000) b"]
         with subprocess.Popen(
-            [COMMAND, *slow], cwd=place, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [COMMAND, *slow],
+            cwd=place,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         ) as process:
             assert process.stderr is not None
             with pytest.raises(subprocess.TimeoutExpired):

@@ -96,7 +96,7 @@ def test_new_checkpoints_are_all_that_is_fetched_read_and_written(tmp_path: Path
         assert {point: after[point] for point in before} == before
         new = after.keys() - before.keys()
         assert {step for _, step in new} == {10 * index for index in range(BEFORE, COUNT)}
-        assert done.writes == len(new) + 3  # and three files
+        assert done.writes == len(new) + 4  # and four files
         assert training.audit().outcome == "unchanged"
 
         assert training.audit(store="whole", annotate="none").bytes_fetched == training.size(0)

@@ -17,6 +17,7 @@ from tests.spectral.trajectories import trained_states
 def test_public_names() -> None:
     assert spectral_edge.__all__ == [
         "AuditedRun",
+        "FurtherMetric",
         "MetricSeries",
         "Recorder",
         "RunList",

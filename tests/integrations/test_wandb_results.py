@@ -107,6 +107,7 @@ def test_our_axis_is_added_once_behind_those_of_the_run() -> None:
 
 
 def test_inside_a_sweep_no_run_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WANDB_SERVICE", raising=False)  # an earlier test's, which may have ended
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
     refuse_others_context()
     monkeypatch.setattr(wandb.setup().settings, "sweep_id", "s1")
